@@ -1,0 +1,20 @@
+/**
+ * Hybrid logical clock (Kulkarni, Demirbas, Madappa, Avva, Leone 2014): wall milliseconds plus a counter, so that a later event
+ * of one writer is always greater (P4) and the value stays close to wall time.
+ */
+export type Hlc = readonly [ms: number, count: number];
+
+export const HLC_ZERO: Hlc = [0, 0];
+
+export function compareHlc(a: Hlc, b: Hlc): number {
+  return a[0] - b[0] || a[1] - b[1];
+}
+
+export function laterHlc(a: Hlc, b: Hlc): Hlc {
+  return compareHlc(a, b) >= 0 ? a : b;
+}
+
+/** The next value after everything this node has issued or seen. @param now wall clock, ms since the epoch */
+export function tickHlc(highWater: Hlc, now: number): Hlc {
+  return now > highWater[0] ? [now, 0] : [highWater[0], highWater[1] + 1];
+}

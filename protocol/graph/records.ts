@@ -1,0 +1,151 @@
+/**
+ * The records of the graph as they are stored and read. Each kind's merge law is a file of its own beside this one.
+ * Every record is a join-semilattice: merging is commutative, associative and idempotent, so any order of arrival gives the same bytes (P3).
+ */
+import type { Hlc } from "../clock.ts";
+import type { KeyHash, WriterId } from "../ids.ts";
+
+export type Kind = "concept" | "link" | "turn" | "memory" | "tombstone" | "register";
+export const CONCEPT_TYPES = ["concept", "decision", "session", "person", "project", "tool", "topic"] as const;
+export type ConceptType = (typeof CONCEPT_TYPES)[number];
+
+/** One writer's running total: `mass` is valued at `hlc` and includes the writer's deltas up to `seq`. */
+export interface Share {
+  readonly mass: number;
+  readonly hlc: Hlc;
+  readonly seq: number;
+}
+
+/** One execution of a retried key on this record: what that delta contributed. */
+export interface Execution {
+  readonly writer: WriterId;
+  readonly seq: number;
+  readonly mass: number;
+  readonly hlc: Hlc;
+}
+
+/** A count that converges: per-writer totals, what a removal took away, and keys that were executed more than once. */
+export interface Counter {
+  readonly totals: Readonly<Record<WriterId, Share>>;
+  readonly removed: Readonly<Record<WriterId, Share>>;
+  readonly repeats: Readonly<Record<KeyHash, readonly Execution[]>>;
+}
+
+/** Last writer wins by (hlc, writer). */
+export interface Register<T> {
+  readonly value: T;
+  readonly hlc: Hlc;
+  readonly writer: WriterId;
+}
+
+/** One version of an editable field. `saw` is what its author held: a version is replaced by an edit that saw it, else both are kept. */
+export interface Version<T> {
+  readonly value: T;
+  readonly hlc: Hlc;
+  readonly writer: WriterId;
+  readonly seq: number;
+  readonly saw: Readonly<Record<WriterId, number>>;
+}
+/** Versions that did not see each other, newest first; the first is what readers get, the others are reported as conflicts. */
+export type Editable<T> = readonly Version<T>[];
+
+/** Id: the folded name (see node/memory/text.ts). */
+export interface Concept {
+  readonly kind: "concept";
+  readonly name: Register<string>;
+  readonly type: Register<ConceptType>;
+  readonly description: Register<string>;
+  /** When it was first met: the least HLC of all contributions. */
+  readonly firstAt: Hlc;
+  readonly occurrences: Counter;
+}
+
+/** Id: linkId(a, b) with a < b. Undirected. */
+export interface Link {
+  readonly kind: "link";
+  readonly a: string;
+  readonly b: string;
+  readonly activations: Counter;
+}
+
+/** What user and assistant said; never changes. Metadata is JSON text. */
+export interface Turn {
+  readonly kind: "turn";
+  readonly at: Hlc;
+  readonly writer: WriterId;
+  readonly node: string;
+  readonly session: string;
+  readonly instance: string;
+  readonly user: string;
+  readonly assistant: string;
+  readonly thinking: string;
+  readonly metadata: string;
+  readonly concepts: readonly string[];
+  readonly decisions: readonly string[];
+}
+
+/** A fact. The fields a person may correct are Editable. Metadata is JSON text. */
+export interface Memory {
+  readonly kind: "memory";
+  readonly at: Hlc;
+  readonly writer: WriterId;
+  readonly node: string;
+  readonly session: string;
+  readonly entity: Editable<string>;
+  readonly content: Editable<string>;
+  readonly metadata: Editable<string>;
+  /** Ids of the concepts met in it when its visible content was written. */
+  readonly concepts: Editable<readonly string[]>;
+}
+
+/** A deleted turn or memory: the id never returns, nor do the keys that created it. Stored under `${kind}/${id}`. */
+export interface Tombstone {
+  readonly kind: "tombstone";
+  readonly of: "turn" | "memory";
+  readonly id: string;
+  readonly at: Hlc;
+  readonly keys: readonly KeyHash[];
+}
+
+/** A system record (API key, tenant, setting): independent fields, each JSON text, last writer wins. */
+export interface RegisterRecord {
+  readonly kind: "register";
+  readonly fields: Readonly<Record<string, Register<string>>>;
+}
+
+export type GraphRecord = Concept | Link | Turn | Memory | Tombstone | RegisterRecord;
+export type RecordOf<K extends Kind> = Extract<GraphRecord, { kind: K }>;
+
+export function linkId(a: string, b: string): string {
+  return a < b ? `${a}\u0001${b}` : `${b}\u0001${a}`;
+}
+
+/**
+ * What a write asks for, before it is numbered: contributions ("+1"), never totals. The replica turns them into this writer's totals
+ * one delta at a time. Removals and edits are looked up again at that moment; what is gone by then is dropped.
+ */
+export type Contribution =
+  | {
+      readonly op: "concept";
+      readonly id: string;
+      /** Occurrences to add, >= 0; 0 only describes. */
+      readonly mass: number;
+      readonly name?: string;
+      readonly type?: ConceptType;
+      readonly description?: string;
+    }
+  | { readonly op: "link"; readonly a: string; readonly b: string; readonly mass: number }
+  | { readonly op: "turn"; readonly id: string; readonly turn: Omit<Turn, "kind" | "at" | "writer"> }
+  | {
+      readonly op: "memory";
+      readonly id: string;
+      readonly memory: { readonly node: string; readonly session: string; readonly entity: string; readonly content: string; readonly metadata: string; readonly concepts: readonly string[] };
+    }
+  | {
+      readonly op: "edit";
+      readonly id: string;
+      readonly fields: { readonly entity?: string; readonly content?: string; readonly metadata?: string; readonly concepts?: readonly string[] };
+    }
+  /** Of a turn or memory: final. Of a concept or link: takes away what this node has counted so far. */
+  | { readonly op: "delete"; readonly kind: "turn" | "memory" | "concept" | "link"; readonly id: string }
+  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> };

@@ -1,0 +1,39 @@
+/** Every bound in one place, with unit and reason. Each has a test that sends one too many (test/unit/limits.test.ts names it). */
+
+// What a client may send.
+/** One HTTP body. A turn with long answers is tens of KB; a batch of 1,000 facts a few MB. */
+export const HTTP_BODY_MAX_BYTES = 4 * 1024 * 1024;
+/** user_message, ai_response, thinking, content: characters of one text. Books belong in several memories. */
+export const TEXT_MAX_CHARS = 200_000;
+export const ENTITY_MAX_CHARS = 500;
+/** JSON text of one metadata object. */
+export const METADATA_MAX_BYTES = 64 * 1024;
+/** Nesting of metadata: beyond this nobody filters by it, and recursive code could overflow. */
+export const METADATA_DEPTH_MAX = 16;
+export const BATCH_MEMORIES_MAX = 1000;
+export const IDEMPOTENCY_KEY_MAX_CHARS = 255;
+export const TENANT_MAX_CHARS = 128;
+
+// What a delta may hold.
+/** Body of one delta. Four times the largest text, so that an accepted request always fits. */
+export const DELTA_BODY_MAX_BYTES = 4 * 1024 * 1024;
+/** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
+export const DELTA_ENTRIES_MAX = 10_000;
+
+// What a peer may send.
+/** One frame on 8421: holds the largest delta with its envelope. */
+export const FRAME_MAX_BYTES = 8 * 1024 * 1024;
+/** Bytes waiting for one peer; beyond it frames are refused and repair catches up later (P8). */
+export const PEER_QUEUE_MAX_BYTES = 32 * 1024 * 1024;
+/** Deltas asked for or sent in one interval answer. */
+export const INTERVAL_DELTAS_MAX = 512;
+/** Streams one heads message may list. */
+export const HEADS_STREAMS_MAX = 20_000;
+export const GOSSIP_MESSAGE_MAX_BYTES = 16 * 1024;
+export const FEDERATION_MEMBERS_MAX = 256;
+export const NODE_NAME_MAX_CHARS = 63;
+export const ZONE_MAX_CHARS = 63;
+
+// What waits in this node.
+/** Writes and reads of one node that have not been answered; one more is refused with `overloaded`. */
+export const PENDING_REQUESTS_MAX = 10_000;
