@@ -33,6 +33,16 @@ export const GOSSIP_MESSAGE_MAX_BYTES = 16 * 1024;
 export const FEDERATION_MEMBERS_MAX = 256;
 export const NODE_NAME_MAX_CHARS = 63;
 export const ZONE_MAX_CHARS = 63;
+/** A libp2p peer id in base58 has 46 to 52. */
+export const NODE_ID_MAX_CHARS = 128;
+/** A layout of 256 members with the longest names, zones and ids takes 80 KB. */
+export const LAYOUT_MAX_BYTES = 128 * 1024;
+/** More copies than anybody pays for; a group then has 31 members. */
+export const REPLICATION_FACTOR_MAX = 16;
+/** Below 2^14, so that placement compares exact products. */
+export const MEMBER_WEIGHT_MAX = 10_000;
+/** A hundred years: a link that never fades. */
+export const DECAY_PERIOD_MAX_MS = 36_525 * 24 * 3600 * 1000;
 
 // What waits in this node.
 /** Writes and reads of one node that have not been answered; one more is refused with `overloaded`. */
