@@ -1,6 +1,7 @@
 import { encode } from "cborg";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { sha256 } from "../../crypto/hash.ts";
 import {
   type FederationId,
   type Incarnation,
