@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+/** Used as `vitest run --root . --config test/vitest.config.ts [folders]`; the top level of the project is fixed, so it lies here. */
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    testTimeout: 15_000,
+    hookTimeout: 60_000,
+    // A test without an expectation proves nothing.
+    expect: { requireAssertions: true },
+    sequence: { hooks: "stack" },
+  },
+});
