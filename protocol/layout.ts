@@ -2,8 +2,8 @@
  * The agreed, numbered document of who is in the federation, and the placement that every member computes from it: never from gossip.
  * Two members with the same layout bytes compute the same groups, on any machine.
  */
-import { decode, encode } from "cborg";
 import { sha256, sha256Hex, writerIdOf } from "../crypto/hash.ts";
+import { asArray, decodeWire, encodeWire, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
 import type { FederationId, Incarnation, NodeId, Partition, WriterId } from "./ids.ts";
 import { SYSTEM_PARTITION, SYSTEM_TENANT } from "./ids.ts";
@@ -65,7 +65,6 @@ export interface Group {
 
 /** Tells the bytes of a layout apart from what later versions will write. */
 const LAYOUT_FORMAT = 1;
-const STRICT = { strict: true, allowIndefinite: false, allowUndefined: false, rejectDuplicateMapKeys: true };
 
 /** @throws ProtocolError MALFORMED, when a field is outside its bounds */
 export function memberOf(fields: Omit<Member, "writer">): Member {
@@ -88,10 +87,9 @@ export function layoutOf(fields: Omit<Layout, "members"> & { readonly members: r
   if (members.length < 1 || members.length > FEDERATION_MEMBERS_MAX) throw malformed("member count");
   if (new Set(members.map((member) => member.name)).size !== members.length) throw malformed("two members with one name");
   if (new Set(members.map((member) => member.node)).size !== members.length) throw malformed("two members with one node");
-  if (!/^[0-9a-f]{32}$/.test(fields.federation)) throw malformed("federation");
   return Object.freeze({
     version: wholeNumber(fields.version, 1, Number.MAX_SAFE_INTEGER, "version"),
-    federation: fields.federation,
+    federation: federationId(fields.federation),
     ...settingsOf(fields),
     members: Object.freeze(members),
   });
@@ -107,10 +105,26 @@ export function settingsOf(fields: LayoutSettings): LayoutSettings {
   });
 }
 
+/** How a member is written inside a layout or a message. */
+export function memberRow(member: Member): Wire {
+  return [member.node, member.name, member.incarnation, member.zone, member.weight];
+}
+
+/** @throws ProtocolError MALFORMED */
+export function memberOfRow(row: Wire | undefined): Member {
+  const [node, name, incarnation, zone, weight] = asArray(row, "member", 5);
+  return memberOf({
+    node: node as NodeId,
+    name: name as string,
+    incarnation: incarnation as Incarnation,
+    zone: zone as string,
+    weight: weight as number,
+  });
+}
+
 /** Canonical: one layout, one byte string. CDDL in protocol/README.md. */
 export function encodeLayout(layout: Layout): Uint8Array {
-  const members = layout.members.map((member) => [member.node, member.name, member.incarnation, member.zone, member.weight]);
-  return encode([
+  return encodeWire([
     LAYOUT_FORMAT,
     layout.version,
     layout.federation,
@@ -118,7 +132,7 @@ export function encodeLayout(layout: Layout): Uint8Array {
     layout.resonanceDecay,
     layout.hebbianRate,
     layout.periodMs,
-    members,
+    layout.members.map(memberRow),
   ]);
 }
 
@@ -127,11 +141,9 @@ export function encodeLayout(layout: Layout): Uint8Array {
  * @throws ProtocolError TOO_LARGE, VERSION, MALFORMED
  */
 export function decodeLayout(bytes: Uint8Array): Layout {
-  if (bytes.length > LAYOUT_MAX_BYTES) throw new ProtocolError("TOO_LARGE", "layout", { bytes: bytes.length });
-  const fields = decodeArray(bytes);
+  const fields = asArray(decodeWire(bytes, LAYOUT_MAX_BYTES), "layout");
   if (fields[0] !== LAYOUT_FORMAT) throw new ProtocolError("VERSION", "a layout of a format we do not know");
-  const [, version, federation, replicationFactor, resonanceDecay, hebbianRate, periodMs, rows] = fields;
-  if (fields.length !== 8 || typeof federation !== "string" || !Array.isArray(rows) || rows.length > FEDERATION_MEMBERS_MAX) throw malformed("shape");
+  const [, version, federation, replicationFactor, resonanceDecay, hebbianRate, periodMs, rows] = asArray(fields, "layout", 8);
   const layout = layoutOf({
     version: version as number,
     federation: federation as FederationId,
@@ -139,7 +151,7 @@ export function decodeLayout(bytes: Uint8Array): Layout {
     resonanceDecay: resonanceDecay as number,
     hebbianRate: hebbianRate as number,
     periodMs: periodMs as number,
-    members: rows.map(memberFields),
+    members: asArray(rows, "members").map(memberOfRow),
   });
   if (!sameBytes(encodeLayout(layout), bytes)) throw malformed("not canonical");
   return layout;
@@ -255,25 +267,7 @@ function byName(a: { readonly name: string }, b: { readonly name: string }): num
   return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
 }
 
-function decodeArray(bytes: Uint8Array): readonly unknown[] {
-  let value: unknown;
-  try {
-    value = decode(bytes, STRICT);
-  } catch {
-    throw malformed("not CBOR");
-  }
-  if (!Array.isArray(value)) throw malformed("shape");
-  return value;
-}
-
-function memberFields(row: unknown): Omit<Member, "writer"> {
-  if (!Array.isArray(row) || row.length !== 5) throw malformed("member");
-  const [node, name, incarnation, zone, weight] = row as unknown[];
-  return { node: nodeId(node), name: nodeName(name), incarnation: incarnationId(incarnation), zone: zoneName(zone), weight: weight as number };
-}
-
-/** @throws ProtocolError MALFORMED */
-export function nodeId(value: unknown): NodeId {
+function nodeId(value: unknown): NodeId {
   return printable(value, 1, NODE_ID_MAX_CHARS, "node") as NodeId;
 }
 
@@ -288,6 +282,12 @@ export function incarnationId(value: unknown): Incarnation {
   return value as Incarnation;
 }
 
+/** @throws ProtocolError MALFORMED */
+export function federationId(value: unknown): FederationId {
+  if (typeof value !== "string" || !/^[0-9a-f]{32}$/.test(value)) throw malformed("federation");
+  return value as FederationId;
+}
+
 function zoneName(value: unknown): string {
   return printable(value, 0, ZONE_MAX_CHARS, "zone");
 }
@@ -299,8 +299,7 @@ function printable(value: unknown, shortest: number, longest: number, field: str
   return value;
 }
 
-/** @throws ProtocolError MALFORMED */
-export function wholeNumber(value: unknown, least: number, most: number, field: string): number {
+function wholeNumber(value: unknown, least: number, most: number, field: string): number {
   if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least || value > most) throw malformed(field);
   return value;
 }

@@ -37,6 +37,14 @@ export const ZONE_MAX_CHARS = 63;
 export const NODE_ID_MAX_CHARS = 128;
 /** A layout of 256 members with the longest names, zones and ids takes 80 KB. */
 export const LAYOUT_MAX_BYTES = 128 * 1024;
+/** One formation message: a layout with its ballot, or a list of 256 names. */
+export const FORMATION_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
+/** What a node keeps while it forms: the layout it accepted and the one that was formed. */
+export const FORMATION_STATE_MAX_BYTES = 2 * LAYOUT_MAX_BYTES + 1024;
+/** Ballots of formation: one a second for a hundred years. */
+export const FORMATION_ROUND_MAX = 2 ** 32 - 1;
+/** Different refusals that formation reports to the log; afterwards the log has seen enough. */
+export const FORMATION_REFUSALS_MAX = 256;
 /** More copies than anybody pays for; a group then has 31 members. */
 export const REPLICATION_FACTOR_MAX = 16;
 /** Below 2^14, so that placement compares exact products. */
