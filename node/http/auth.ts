@@ -1,0 +1,137 @@
+/** Who is calling: an API key names the tenant. Where keys are off, everybody is an admin of the default tenant. */
+import { hash, timingSafeEqual } from "node:crypto";
+import type { FastifyRequest } from "fastify";
+import { SYSTEM_TENANT } from "../../protocol/ids.ts";
+import { TENANT_MAX_CHARS } from "../../protocol/limits.ts";
+import { ApiError } from "../errors.ts";
+import { isUsable, type KeyFacts } from "../keys.ts";
+import type { System } from "../ports.ts";
+import type { Door } from "./door.ts";
+import { fieldError } from "./problem.ts";
+import { TENANT_PATTERN } from "./schemas.ts";
+
+export interface Caller {
+  readonly tenant: string;
+  readonly admin: boolean;
+}
+declare module "fastify" {
+  interface FastifyRequest {
+    caller: Caller;
+  }
+}
+
+/** How long a look-up is believed. With the 500 ms in which a member confirms the system partition, a revoked key stops within a second. */
+const CACHE_MS = 400;
+const CACHE_ENTRIES_MAX = 10_000;
+const KEY_MAX_CHARS = 256;
+const TENANT_REGEXP = new RegExp(TENANT_PATTERN);
+
+export interface AuthOptions {
+  readonly door: Door;
+  readonly system: System;
+  readonly requireApiKey: boolean;
+  /** Admin keys given by configuration. */
+  readonly apiKeys: readonly string[];
+  /** Of callers without a key and of admins who name none. */
+  readonly tenant: string;
+}
+
+export class Auth {
+  readonly #options: AuthOptions;
+  readonly #configured: readonly Buffer[];
+  readonly #admin: Caller;
+  readonly #cache = new Map<string, { readonly facts: KeyFacts | null; readonly until: number }>();
+  readonly #lookups = new Map<string, Promise<KeyFacts | null>>();
+
+  constructor(options: AuthOptions) {
+    this.#options = options;
+    this.#configured = options.apiKeys.map((key) => Buffer.from(hashOfKey(key), "hex"));
+    this.#admin = { tenant: options.tenant, admin: true };
+  }
+
+  /** At once where it can be, so that the usual request awaits nothing. @throws ApiError 401, 403, 422, 503 */
+  identify(request: FastifyRequest): Caller | Promise<Caller> {
+    const key = presentedKey(request);
+    if (key === undefined) {
+      if (this.#options.requireApiKey) throw new ApiError("unauthorized", "Send an API key as X-API-Key, or as Authorization: Bearer.");
+      return actingFor(this.#admin, request);
+    }
+    const digest = hashOfKey(key);
+    if (this.#isConfigured(digest)) return actingFor(this.#admin, request);
+    const cached = this.#cache.get(digest);
+    if (cached !== undefined && cached.until > this.#options.system.monotonic()) return actingFor(this.#callerOf(cached.facts), request);
+    return this.#lookUp(digest, request.id).then((facts) => actingFor(this.#callerOf(facts), request));
+  }
+
+  /** Compares with every configured key, whatever the first ones gave. */
+  #isConfigured(digest: string): boolean {
+    if (this.#configured.length === 0) return false;
+    const presented = Buffer.from(digest, "hex");
+    let found = false;
+    for (const known of this.#configured) found = timingSafeEqual(known, presented) || found;
+    return found;
+  }
+
+  #callerOf(facts: KeyFacts | null): Caller {
+    if (facts !== null && isUsable(facts, this.#options.system.now())) return { tenant: facts.tenant_id, admin: facts.scope === "admin" };
+    // Clients of a development node send whatever key they have.
+    if (facts === null && !this.#options.requireApiKey) return this.#admin;
+    throw new ApiError(
+      "unauthorized",
+      facts === null ? "This API key is not known." : facts.revoked_at === null ? "This API key has expired." : "This API key has been revoked.",
+    );
+  }
+
+  /** One look-up a key at a time, however many requests wait for it. */
+  #lookUp(digest: string, requestId: string): Promise<KeyFacts | null> {
+    const running = this.#lookups.get(digest);
+    if (running !== undefined) return running;
+    const lookup = this.#find(digest, requestId).finally(() => this.#lookups.delete(digest));
+    this.#lookups.set(digest, lookup);
+    return lookup;
+  }
+
+  async #find(digest: string, requestId: string): Promise<KeyFacts | null> {
+    const { door, system } = this.#options;
+    const find = async (level: "one" | "quorum"): Promise<KeyFacts | null> => {
+      const call = { tenant: SYSTEM_TENANT, level, key: "", token: undefined, requestId, deadline: door.deadline() };
+      return (await door.run<{ key: KeyFacts | null }>("find_key", { hash: digest }, call)).value.key;
+    };
+    let facts = await find("one");
+    // A key made a moment ago on another node may not be here yet: behind a barrier before anybody is refused.
+    if (facts === null && this.#options.requireApiKey) facts = await find("quorum");
+    if (this.#cache.size >= CACHE_ENTRIES_MAX) this.#cache.clear();
+    this.#cache.set(digest, { facts, until: system.monotonic() + CACHE_MS });
+    return facts;
+  }
+}
+
+/** @throws ApiError 403 */
+export function requireAdmin(request: FastifyRequest): void {
+  if (!request.caller.admin) throw new ApiError("forbidden", "This needs an admin key.");
+}
+
+/** SHA-256, hex: what is stored of a key. */
+export function hashOfKey(key: string): string {
+  return hash("sha256", key, "hex");
+}
+
+function presentedKey(request: FastifyRequest): string | undefined {
+  const header = request.headers["x-api-key"];
+  const bearer = request.headers.authorization;
+  const key =
+    typeof header === "string" && header !== "" ? header : bearer !== undefined && /^bearer /i.test(bearer) ? bearer.slice(7).trim() : undefined;
+  if (key !== undefined && key.length > KEY_MAX_CHARS) throw new ApiError("unauthorized", "This API key is not known.");
+  return key;
+}
+
+/** X-Tenant-ID: for admins; others may name only their own. */
+function actingFor(caller: Caller, request: FastifyRequest): Caller {
+  const tenant = request.headers["x-tenant-id"];
+  if (tenant === undefined || tenant === caller.tenant) return caller;
+  if (typeof tenant !== "string" || tenant.length > TENANT_MAX_CHARS || !TENANT_REGEXP.test(tenant)) {
+    throw fieldError(["header", "x-tenant-id"], "is not a tenant's name (letters, digits and . _ : @ -)", "string_pattern_mismatch");
+  }
+  if (!caller.admin) throw new ApiError("forbidden", "This API key belongs to another tenant; only admin keys may name one.");
+  return { tenant, admin: true };
+}

@@ -1,0 +1,136 @@
+/** What the node counts, under the names of the API document. Labels are bounded: never a tenant, an id or a path. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { HttpStats } from "./http-stats.ts";
+import type { Meter, MeterName } from "./ports.ts";
+import type { FederationStatus } from "./status.ts";
+
+/** Figures that are read when somebody scrapes, not kept up to date. What is absent is not exported. */
+export interface MetricsSource {
+  readonly federation?: FederationStatus;
+  /** Records of the partitions whose first replica is this node, so that a sum over nodes is true. */
+  readonly records?: { readonly concepts: number; readonly entities: number; readonly memories: number };
+  readonly databaseBytes?: number;
+}
+
+export interface Metrics extends Meter {
+  readonly http: HttpStats;
+  /** Prometheus text format 0.0.4. */
+  scrape(): Promise<string>;
+  readonly contentType: string;
+}
+
+export function createMetrics(
+  source: () => MetricsSource | Promise<MetricsSource> = () => ({}),
+  options: { readonly process?: boolean } = {},
+): Metrics {
+  const registry = new Registry();
+  if (options.process !== false) collectDefaultMetrics({ register: registry });
+  const http = new HttpStats();
+  const counters = buildCounters(registry);
+  const histograms = buildHistograms(registry);
+  const gauges = buildGauges(registry);
+  return {
+    http,
+    contentType: registry.contentType,
+    count(name, value = 1, label) {
+      const counter = counters[name];
+      if (counter === undefined) histograms[name]?.observe(value);
+      else if (counter.labelNames.length === 0) counter.metric.inc(value);
+      else counter.metric.inc(labelled(counter.labelNames, label), value);
+    },
+    observe(name, value) {
+      histograms[name]?.observe(value);
+    },
+    async scrape() {
+      setGauges(gauges, await source());
+      return `${await registry.metrics()}${http.render()}`;
+    },
+  };
+}
+
+interface LabelledCounter {
+  readonly metric: Counter;
+  readonly labelNames: readonly string[];
+}
+
+function buildCounters(registry: Registry): Partial<Record<MeterName, LabelledCounter>> {
+  const counter = (name: string, help: string, labelNames: string[] = []): LabelledCounter => ({
+    metric: new Counter({ name, help, labelNames, registers: [registry] }),
+    labelNames,
+  });
+  return {
+    learn: counter("continuum_learn_operations_total", "Learn requests executed on this node."),
+    recall: counter("continuum_recall_operations_total", "Recall requests executed on this node."),
+    memory_stored: counter("continuum_memories_stored_total", "Memories stored through this node."),
+    concepts_extracted: counter("continuum_concepts_extracted_total", "Concepts found in texts on this node."),
+    consensus_failure: counter("continuum_federation_consensus_failures_total", "Requests that did not reach their level.", ["level", "reason"]),
+    sync_operation: counter("continuum_federation_sync_operations_total", "Exchanges with peers.", ["operation"]),
+    bytes_sent: counter("continuum_federation_bytes_sent_total", "Bytes of frames sent to peers."),
+    bytes_received: counter("continuum_federation_bytes_received_total", "Bytes of frames received from peers."),
+    connection_error: counter("continuum_federation_connection_errors_total", "Connections to or from peers that failed or were refused.", [
+      "reason",
+    ]),
+    frame_dropped: counter("continuum_federation_frames_dropped_total", "Frames not sent or not accepted; repair finds what they carried.", [
+      "reason",
+    ]),
+  };
+}
+
+function buildHistograms(registry: Registry): Partial<Record<MeterName, Histogram>> {
+  const histogram = (name: string, help: string, buckets: number[]): Histogram => new Histogram({ name, help, buckets, registers: [registry] });
+  const seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
+  return {
+    group_commit_deltas: histogram(
+      "continuum_group_commit_deltas",
+      "Deltas that shared one batch and one fsync.",
+      [1, 2, 4, 8, 16, 32, 64, 128, 256],
+    ),
+    commit_seconds: histogram("continuum_commit_seconds", "Time of one batch, fsync included.", seconds),
+    quorum_wait_seconds: histogram("continuum_quorum_wait_seconds", "From a write's own fsync to the acknowledgements its level needs.", seconds),
+    barrier_seconds: histogram("continuum_barrier_seconds", "Time a read waited for its barrier.", seconds),
+  };
+}
+
+function labelled(names: readonly string[], label = "unknown"): Record<string, string> {
+  const [first = "unknown", ...rest] = names.length > 1 ? label.split(":") : [label];
+  return names.length > 1 ? { [names[0]!]: first, [names[1]!]: rest.join(":") || "unknown" } : { [names[0]!]: first };
+}
+
+type GaugeName = "lag" | "completeness" | "peers" | "healthy" | "concepts" | "entities" | "memories" | "database" | "quorum" | "short" | "held";
+
+function buildGauges(registry: Registry): Record<GaugeName, Gauge> {
+  const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
+  gauge("continuum_pi_phi_constant", "Pi times phi, the constant of CONTINUUM.").set(5.08320369231526);
+  return {
+    lag: gauge("continuum_federation_sync_lag_seconds", "How long the oldest delta that a group member lacks has waited."),
+    completeness: gauge("continuum_federation_completeness_ratio", "Share of the known deltas that this node holds."),
+    peers: gauge("continuum_federation_peers_total", "Nodes known beside this one."),
+    healthy: gauge("continuum_federation_peers_healthy", "Of those, connected and answering."),
+    quorum: gauge("continuum_federation_quorum_available", "1 when every partition known here can reach its quorum."),
+    short: gauge("continuum_federation_short_groups", "Partitions with fewer replicas and witnesses than the factor asks for."),
+    held: gauge("continuum_federation_witness_held_bytes", "Sealed bytes a witness keeps until the full replicas have them."),
+    concepts: gauge("continuum_concepts_total", "Concepts, each counted by the first replica of its partition."),
+    entities: gauge("continuum_entities_total", "Entities, counted likewise."),
+    memories: gauge("continuum_memories_total", "Memories, counted likewise."),
+    database: gauge("continuum_database_size_bytes", "Bytes of the store on disk."),
+  };
+}
+
+function setGauges(gauges: Record<GaugeName, Gauge>, source: MetricsSource): void {
+  const { federation, records, databaseBytes } = source;
+  if (federation !== undefined) {
+    gauges.lag.set(federation.sync_lag_seconds);
+    gauges.completeness.set(federation.completeness);
+    gauges.peers.set(federation.peers.length);
+    gauges.healthy.set(federation.peers.filter((peer) => peer.healthy).length);
+    gauges.quorum.set(federation.quorum.available ? 1 : 0);
+    gauges.short.set(federation.quorum.short_groups);
+    gauges.held.set(federation.witness.held_bytes);
+  }
+  if (records !== undefined) {
+    gauges.concepts.set(records.concepts);
+    gauges.entities.set(records.entities);
+    gauges.memories.set(records.memories);
+  }
+  if (databaseBytes !== undefined) gauges.database.set(databaseBytes);
+}
