@@ -6,6 +6,9 @@ export type Hlc = readonly [ms: number, count: number];
 
 export const HLC_ZERO: Hlc = [0, 0];
 
+/** Later than every event: the time of what has not arrived yet. */
+export const HLC_NEVER: Hlc = [Number.MAX_SAFE_INTEGER, 0];
+
 export function compareHlc(a: Hlc, b: Hlc): number {
   return a[0] - b[0] || a[1] - b[1];
 }

@@ -80,8 +80,11 @@ export interface Turn {
   readonly assistant: string;
   readonly thinking: string;
   readonly metadata: string;
+  /** Sorted, so that joining two copies is idempotent. */
   readonly concepts: readonly string[];
   readonly decisions: readonly string[];
+  /** The keys that created it (several when a retry ran on two nodes); its tombstone inherits them. */
+  readonly keys: readonly KeyHash[];
 }
 
 /** A fact. The fields a person may correct are Editable. Metadata is JSON text. */
@@ -96,6 +99,7 @@ export interface Memory {
   readonly metadata: Editable<string>;
   /** Ids of the concepts met in it when its visible content was written. */
   readonly concepts: Editable<readonly string[]>;
+  readonly keys: readonly KeyHash[];
 }
 
 /** A deleted turn or memory: the id never returns, nor do the keys that created it. Stored under `${kind}/${id}`. */
@@ -135,11 +139,18 @@ export type Contribution =
       readonly description?: string;
     }
   | { readonly op: "link"; readonly a: string; readonly b: string; readonly mass: number }
-  | { readonly op: "turn"; readonly id: string; readonly turn: Omit<Turn, "kind" | "at" | "writer"> }
+  | { readonly op: "turn"; readonly id: string; readonly turn: Omit<Turn, "kind" | "at" | "writer" | "keys"> }
   | {
       readonly op: "memory";
       readonly id: string;
-      readonly memory: { readonly node: string; readonly session: string; readonly entity: string; readonly content: string; readonly metadata: string; readonly concepts: readonly string[] };
+      readonly memory: {
+        readonly node: string;
+        readonly session: string;
+        readonly entity: string;
+        readonly content: string;
+        readonly metadata: string;
+        readonly concepts: readonly string[];
+      };
     }
   | {
       readonly op: "edit";

@@ -1,0 +1,275 @@
+/**
+ * What one write changes. A delta is numbered in its stream (writer, partition) and chained: its header names the hash of the header before it
+ * and the hash of its own body, so a stream cannot be reordered, cut or altered unseen, and bodies can be erased later while the chain stays whole.
+ * Same content, same bytes, same hash.
+ */
+import { sha256, toBase64url } from "../crypto/hash.ts";
+import type { Hlc } from "./clock.ts";
+import { asArray, asCount, asFinite, asText, asToken, decodeWire, encodeWire, type Wire } from "./codec.ts";
+import { ProtocolError } from "./errors.ts";
+import { asHlc, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/record.ts";
+import { CONCEPT_TYPES, type ConceptType, type Share } from "./graph/records.ts";
+import { type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
+import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX } from "./limits.ts";
+
+/** Base64url of 32 bytes. */
+export type HeaderHash = string;
+
+export interface DeltaHeader {
+  readonly writer: WriterId;
+  readonly partition: Partition;
+  /** 1, 2, 3 ... without a gap. */
+  readonly seq: number;
+  readonly previous: HeaderHash;
+  readonly hlc: Hlc;
+  readonly key: KeyHash;
+  readonly bodyHash: string;
+  /** What the writer had seen when this delta replaces or deletes something; empty otherwise. */
+  readonly saw: Readonly<Record<WriterId, number>>;
+}
+
+export type Entry =
+  | {
+      readonly op: "concept";
+      readonly id: string;
+      readonly mass: number;
+      readonly total: number;
+      readonly name?: string;
+      readonly type?: ConceptType;
+      readonly description?: string;
+    }
+  | { readonly op: "link"; readonly a: string; readonly b: string; readonly mass: number; readonly total: number }
+  | { readonly op: "turn"; readonly id: string; readonly turn: TurnBody }
+  | { readonly op: "memory"; readonly id: string; readonly memory: MemoryBody }
+  | { readonly op: "edit"; readonly id: string; readonly fields: EditFields }
+  | { readonly op: "tombstone"; readonly of: "turn" | "memory"; readonly id: string; readonly keys: readonly KeyHash[] }
+  | { readonly op: "forget-concept"; readonly id: string; readonly removed: Readonly<Record<WriterId, Share>> }
+  | { readonly op: "forget-link"; readonly a: string; readonly b: string; readonly removed: Readonly<Record<WriterId, Share>> }
+  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> };
+
+export interface TurnBody {
+  readonly node: string;
+  readonly session: string;
+  readonly instance: string;
+  readonly user: string;
+  readonly assistant: string;
+  readonly thinking: string;
+  readonly metadata: string;
+  readonly concepts: readonly string[];
+  readonly decisions: readonly string[];
+}
+export interface MemoryBody {
+  readonly node: string;
+  readonly session: string;
+  readonly entity: string;
+  readonly content: string;
+  readonly metadata: string;
+  readonly concepts: readonly string[];
+}
+export interface EditFields {
+  readonly entity?: string;
+  readonly content?: string;
+  readonly metadata?: string;
+  readonly concepts?: readonly string[];
+}
+
+export interface DeltaBody {
+  readonly tenant: string;
+  /** Hash of the request, so that a key reused for another request is noticed. */
+  readonly fingerprint: string;
+  /** JSON the client gets, also on a retry at another node. */
+  readonly answer: string;
+  readonly entries: readonly Entry[];
+}
+
+export interface Delta {
+  readonly header: DeltaHeader;
+  readonly headerBytes: Uint8Array;
+  readonly hash: HeaderHash;
+  readonly body: DeltaBody;
+  readonly bodyBytes: Uint8Array;
+}
+
+/** What stands before the first delta of a stream. */
+export function genesisHash(writer: WriterId, partition: Partition): HeaderHash {
+  return hashOf(`continuum/stream/v1 ${writer} ${partition}`);
+}
+
+/** @throws ProtocolError TOO_LARGE when a request made more than one delta may hold */
+export function buildDelta(header: Omit<DeltaHeader, "bodyHash">, body: DeltaBody): Delta {
+  const bodyBytes = encodeWire([body.tenant, body.fingerprint, body.answer, body.entries.map(entryToWire)]);
+  if (bodyBytes.length > DELTA_BODY_MAX_BYTES || body.entries.length > DELTA_ENTRIES_MAX) {
+    throw new ProtocolError("TOO_LARGE", "a delta larger than its bound", { bytes: bodyBytes.length, entries: body.entries.length });
+  }
+  const full: DeltaHeader = { ...header, bodyHash: hashOf(bodyBytes) };
+  const headerBytes = encodeWire([full.writer, full.partition, full.seq, full.previous, full.hlc, full.key, full.bodyHash, sawToWire(full.saw)]);
+  return { header: full, headerBytes, hash: hashOf(headerBytes), body, bodyBytes };
+}
+
+/** Parses and verifies: the body is the one the header names. @throws ProtocolError MALFORMED, TOO_LARGE */
+export function parseDelta(headerBytes: Uint8Array, bodyBytes: Uint8Array): Delta {
+  const header = parseHeader(headerBytes);
+  if (hashOf(bodyBytes) !== header.bodyHash) throw new ProtocolError("MALFORMED", "a body that is not the one its header names");
+  return { header, headerBytes, hash: hashOf(headerBytes), body: parseBody(bodyBytes), bodyBytes };
+}
+
+const HEADER_MAX_BYTES = 64 * 1024;
+
+export function parseHeader(bytes: Uint8Array): DeltaHeader {
+  const row = asArray(decodeWire(bytes, HEADER_MAX_BYTES), "delta header", 8);
+  const partition = asCount(row[1], "partition");
+  const seq = asCount(row[2], "seq");
+  if (partition > PARTITION_COUNT || seq < 1) throw new ProtocolError("MALFORMED", "no such stream position", { partition, seq });
+  return {
+    writer: asToken<WriterId>(row[0], "writer"),
+    partition: partition as Partition,
+    seq,
+    previous: asToken(row[3], "previous"),
+    hlc: asHlc(row[4]),
+    key: asToken<KeyHash>(row[5], "key"),
+    bodyHash: asToken(row[6], "body hash"),
+    saw: asSaw(row[7]),
+  };
+}
+
+export function hashOf(bytes: Uint8Array | string): string {
+  return toBase64url(sha256(bytes));
+}
+
+function parseBody(bytes: Uint8Array): DeltaBody {
+  const row = asArray(decodeWire(bytes, DELTA_BODY_MAX_BYTES), "delta body", 4);
+  const entries = asArray(row[3], "entries");
+  if (entries.length > DELTA_ENTRIES_MAX) throw new ProtocolError("TOO_LARGE", "more entries than a delta may hold", { entries: entries.length });
+  return {
+    tenant: asText(row[0], "tenant"),
+    fingerprint: asText(row[1], "fingerprint"),
+    answer: asText(row[2], "answer"),
+    entries: entries.map(entryFromWire),
+  };
+}
+
+function entryToWire(entry: Entry): Wire {
+  switch (entry.op) {
+    case "concept":
+      return ["c", entry.id, entry.mass, entry.total, entry.name ?? null, entry.type ?? null, entry.description ?? null];
+    case "link":
+      return ["l", entry.a, entry.b, entry.mass, entry.total];
+    case "turn": {
+      const t = entry.turn;
+      return ["t", entry.id, t.node, t.session, t.instance, t.user, t.assistant, t.thinking, t.metadata, t.concepts, t.decisions];
+    }
+    case "memory": {
+      const m = entry.memory;
+      return ["m", entry.id, m.node, m.session, m.entity, m.content, m.metadata, m.concepts];
+    }
+    case "edit": {
+      const f = entry.fields;
+      return ["e", entry.id, f.entity ?? null, f.content ?? null, f.metadata ?? null, f.concepts ?? null];
+    }
+    case "tombstone":
+      return ["x", entry.of, entry.id, entry.keys];
+    case "forget-concept":
+      return ["fc", entry.id, sharesToWire(entry.removed)];
+    case "forget-link":
+      return ["fl", entry.a, entry.b, sharesToWire(entry.removed)];
+    case "register":
+      return ["g", entry.id, Object.entries(entry.fields).sort(([a], [b]) => (a < b ? -1 : 1))];
+  }
+}
+
+function entryFromWire(wire: Wire): Entry {
+  const row = asArray(wire, "entry");
+  const text = (at: number, what: string): string => asText(row[at], what);
+  const optional = (at: number, what: string): string | undefined => (row[at] === null ? undefined : asText(row[at], what));
+  switch (row[0]) {
+    case "c": {
+      const name = optional(4, "name");
+      const type = optional(5, "type");
+      const description = optional(6, "description");
+      if (type !== undefined && !(CONCEPT_TYPES as readonly string[]).includes(type)) throw new ProtocolError("MALFORMED", "unknown type of concept");
+      return {
+        op: "concept",
+        id: text(1, "id"),
+        mass: asMass(row[2]),
+        total: asMass(row[3]),
+        ...(name !== undefined && { name }),
+        ...(type !== undefined && { type: type as ConceptType }),
+        ...(description !== undefined && { description }),
+      };
+    }
+    case "l":
+      return { op: "link", a: text(1, "a"), b: text(2, "b"), mass: asMass(row[3]), total: asMass(row[4]) };
+    case "t":
+      return {
+        op: "turn",
+        id: text(1, "id"),
+        turn: {
+          node: text(2, "node"),
+          session: text(3, "session"),
+          instance: text(4, "instance"),
+          user: text(5, "user"),
+          assistant: text(6, "assistant"),
+          thinking: text(7, "thinking"),
+          metadata: text(8, "metadata"),
+          concepts: asTexts(row[9]),
+          decisions: asTexts(row[10]),
+        },
+      };
+    case "m":
+      return {
+        op: "memory",
+        id: text(1, "id"),
+        memory: {
+          node: text(2, "node"),
+          session: text(3, "session"),
+          entity: text(4, "entity"),
+          content: text(5, "content"),
+          metadata: text(6, "metadata"),
+          concepts: asTexts(row[7]),
+        },
+      };
+    case "e": {
+      const entity = optional(2, "entity");
+      const content = optional(3, "content");
+      const metadata = optional(4, "metadata");
+      return {
+        op: "edit",
+        id: text(1, "id"),
+        fields: {
+          ...(entity !== undefined && { entity }),
+          ...(content !== undefined && { content }),
+          ...(metadata !== undefined && { metadata }),
+          ...(row[5] !== null && { concepts: asTexts(row[5]) }),
+        },
+      };
+    }
+    case "x": {
+      const of = text(1, "of");
+      if (of !== "turn" && of !== "memory") throw new ProtocolError("MALFORMED", "a tombstone of neither turn nor memory");
+      return { op: "tombstone", of, id: text(2, "id"), keys: asTexts(row[3]) as readonly KeyHash[] };
+    }
+    case "fc":
+      return { op: "forget-concept", id: text(1, "id"), removed: asShares(row[2]) };
+    case "fl":
+      return { op: "forget-link", a: text(1, "a"), b: text(2, "b"), removed: asShares(row[3]) };
+    case "g":
+      return {
+        op: "register",
+        id: text(1, "id"),
+        fields: Object.fromEntries(
+          asArray(row[2], "fields").map((pair) => {
+            const [field, value] = asArray(pair, "field", 2);
+            return [asText(field, "field"), asText(value, "value")];
+          }),
+        ),
+      };
+    default:
+      throw new ProtocolError("MALFORMED", "unknown entry");
+  }
+}
+
+function asMass(wire: Wire | undefined): number {
+  const mass = asFinite(wire, "mass");
+  if (mass < 0) throw new ProtocolError("MALFORMED", "a negative mass");
+  return mass;
+}

@@ -1,0 +1,20 @@
+/** Last writer wins by (hlc, writer): total order, so merging is the maximum. */
+import { compareHlc } from "../clock.ts";
+import type { Register } from "./records.ts";
+
+export function mergeRegisters<T>(a: Register<T>, b: Register<T>): Register<T> {
+  const order = compareHlc(a.hlc, b.hlc) || (a.writer < b.writer ? -1 : a.writer > b.writer ? 1 : 0);
+  return order >= 0 ? a : b;
+}
+
+export function mergeFields(
+  a: Readonly<Record<string, Register<string>>>,
+  b: Readonly<Record<string, Register<string>>>,
+): Record<string, Register<string>> {
+  const out: Record<string, Register<string>> = { ...a };
+  for (const [field, register] of Object.entries(b)) {
+    const held = out[field];
+    out[field] = held === undefined ? register : mergeRegisters(held, register);
+  }
+  return out;
+}

@@ -1,0 +1,12 @@
+/** A turn never changes. Two executions of one key give two copies with one id: the earlier stands; what each found is joined. */
+import { compareHlc } from "../clock.ts";
+import type { Turn } from "./records.ts";
+
+export function mergeTurns(a: Turn, b: Turn): Turn {
+  const first = (compareHlc(a.at, b.at) || (a.writer < b.writer ? -1 : 1)) <= 0 ? a : b;
+  return { ...first, concepts: union(a.concepts, b.concepts), decisions: union(a.decisions, b.decisions), keys: union(a.keys, b.keys) };
+}
+
+function union<T extends string>(a: readonly T[], b: readonly T[]): readonly T[] {
+  return [...new Set([...a, ...b])].sort();
+}
