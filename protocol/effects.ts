@@ -1,0 +1,82 @@
+/** What the replica asks its driver to do, and what it is told. The driver performs effects in the order given and reports back; it decides nothing. */
+import type { Delta } from "./delta.ts";
+import type { StreamHead } from "./frontier.ts";
+import type { Change } from "./graph/apply.ts";
+import type { Contribution } from "./graph/records.ts";
+import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
+import type { Envelope, Message } from "./message.ts";
+import type { Tally } from "./quorum.ts";
+
+export type RequestId = number;
+
+/** One atomic batch. All batches staged together are flushed together, with one fsync, in this order. */
+export type Batch =
+  /** A full replica's: log, records, key, frontier. */
+  | { readonly type: "delta"; readonly delta: Delta; readonly changes: readonly Change[] }
+  /** A witness's: the sealed bytes and the mark. */
+  | { readonly type: "sealed"; readonly delta: Delta; readonly envelope: Envelope }
+  /** A witness's mark rises without bytes, because every full replica has reported them. */
+  | { readonly type: "mark"; readonly head: StreamHead }
+  /** A witness forgets sealed deltas up to `seq`, because every full replica has reported them. Needs no fsync of its own. */
+  | { readonly type: "forget"; readonly partition: Partition; readonly writer: WriterId; readonly seq: number };
+
+export type Refusal = "no_quorum" | "in_doubt" | "catching_up" | "idempotency_key_reused" | "not_replica" | "too_large";
+
+export interface Done {
+  readonly level: Level;
+  readonly tally: Tally;
+  /** Streams that the answer rests on, for the frontier token. */
+  readonly frontier: readonly (readonly [WriterId, number])[];
+  /** JSON kept with the key (writes); empty for reads. */
+  readonly answer: string;
+}
+
+export type Effect =
+  | { readonly type: "send"; readonly to: NodeId; readonly message: Message }
+  /** Seal (once a delta) and send, in stream order. */
+  | { readonly type: "push"; readonly to: readonly NodeId[]; readonly deltas: readonly Delta[] }
+  /** Read an interval from the log or the sealed store and send it as `repair`; empty when there is none. */
+  | {
+      readonly type: "serve";
+      readonly to: NodeId;
+      readonly partition: Partition;
+      readonly writer: WriterId;
+      readonly from: number;
+      readonly to_seq: number;
+      readonly sealed: boolean;
+    }
+  | { readonly type: "done"; readonly request: RequestId; readonly done: Done }
+  | { readonly type: "refuse"; readonly request: RequestId; readonly code: Refusal; readonly detail: string }
+  /** Take one store snapshot for these reads, then say which frontier it has. */
+  | { readonly type: "snapshot"; readonly barrier: number; readonly partition: Partition; readonly requests: readonly RequestId[] }
+  | {
+      readonly type: "note";
+      readonly level: "info" | "warn" | "error";
+      readonly message: string;
+      readonly facts: Readonly<Record<string, string | number>>;
+    };
+
+export interface Proposal {
+  readonly request: RequestId;
+  readonly tenant: string;
+  readonly partition: Partition;
+  readonly level: Level;
+  readonly key: KeyHash;
+  /** Hash of operation and arguments. */
+  readonly fingerprint: string;
+  readonly contributions: readonly Contribution[];
+  readonly answer: string;
+  /** Monotonic ms. */
+  readonly deadline: number;
+  /** Wall clock, ms. */
+  readonly wall: number;
+}
+
+export interface ReadRequest {
+  readonly request: RequestId;
+  readonly partition: Partition;
+  readonly level: Level;
+  /** Streams of the client's frontier token: this node must hold them before it answers. */
+  readonly after: readonly (readonly [WriterId, number])[];
+  readonly deadline: number;
+}

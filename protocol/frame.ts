@@ -1,0 +1,70 @@
+/**
+ * A message with who says it, for which federation, in which version and under which layout: `[version, federation, writer, layout version, message]`.
+ * Opening checks size, then version, then shape, then federation and sender, and opens every delta inside; the result is the only thing a replica accepts
+ * from outside, so verifying cannot be forgotten. The connection (node/net) proves the sender's node id and the secret, and keeps order.
+ */
+import { writerIdOf } from "../crypto/hash.ts";
+import type { Keyring } from "../crypto/keyring.ts";
+import { asArray, asCount, asToken, decodeWire, encodeWire } from "./codec.ts";
+import type { Delta } from "./delta.ts";
+import { openEnvelope } from "./envelope.ts";
+import { ProtocolError } from "./errors.ts";
+import type { FederationId, NodeId, WriterId } from "./ids.ts";
+import { FRAME_MAX_BYTES } from "./limits.ts";
+import { type Envelope, type Message, messageFromWire, messageToWire } from "./message.ts";
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "./version.ts";
+
+export interface FrameHeader {
+  readonly federation: FederationId | null;
+  readonly writer: WriterId;
+  readonly layoutVersion: number;
+}
+
+/** A delta that was opened and parsed, with the envelope it came in (a witness keeps that). */
+export interface OpenedDelta {
+  readonly delta: Delta;
+  readonly envelope: Envelope;
+}
+
+declare const verified: unique symbol;
+export interface VerifiedMessage {
+  readonly [verified]: true;
+  readonly from: NodeId;
+  readonly header: FrameHeader;
+  readonly message: Message;
+  /** Of push and repair; empty otherwise. */
+  readonly deltas: readonly OpenedDelta[];
+}
+
+export interface Expectation {
+  /** The node that the connection proved. */
+  readonly from: NodeId;
+  /** Its writer, known since its hello; undefined before. */
+  readonly writer: WriterId | undefined;
+  /** Ours; null while no layout is known. */
+  readonly federation: FederationId | null;
+  readonly keyring: Keyring;
+}
+
+export function encodeFrame(header: FrameHeader, message: Message): Uint8Array {
+  return encodeWire([PROTOCOL_VERSION, header.federation, header.writer, header.layoutVersion, messageToWire(message)]);
+}
+
+/** @throws ProtocolError TOO_LARGE, VERSION, MALFORMED, FOREIGN */
+export function openFrame(bytes: Uint8Array, expected: Expectation): VerifiedMessage {
+  const row = asArray(decodeWire(bytes, FRAME_MAX_BYTES), "frame", 5);
+  const version = asCount(row[0], "version");
+  if (version < PROTOCOL_VERSION_MIN || version > PROTOCOL_VERSION)
+    throw new ProtocolError("VERSION", "a protocol version we do not speak", { version });
+  const federation = row[1] === null ? null : asToken<FederationId>(row[1], "federation");
+  const header: FrameHeader = { federation, writer: asToken<WriterId>(row[2], "writer"), layoutVersion: asCount(row[3], "layout version") };
+  const message = messageFromWire(row[4] as Parameters<typeof messageFromWire>[0]);
+  const writer = message.type === "hello" ? (writerIdOf(expected.from, message.incarnation) as WriterId) : expected.writer;
+  if (writer !== header.writer) throw new ProtocolError("FOREIGN", "a frame whose sender is not the one its hello named");
+  const deltas: OpenedDelta[] = [];
+  if (message.type === "push" || message.type === "repair") {
+    if (federation === null || federation !== expected.federation) throw new ProtocolError("FOREIGN", "deltas of another federation");
+    for (const envelope of message.envelopes) deltas.push({ envelope, delta: openEnvelope(envelope, expected.keyring, federation) });
+  }
+  return { from: expected.from, header, message, deltas } as unknown as VerifiedMessage;
+}
