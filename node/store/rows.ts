@@ -1,0 +1,49 @@
+/** The values behind the keys, to and from bytes. */
+
+import type { Hlc } from "../../protocol/clock.ts";
+import { asArray, asBytes, asCount, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
+import type { Head, StreamHead } from "../../protocol/frontier.ts";
+import { asHlc } from "../../protocol/graph/record.ts";
+import type { Partition, WriterId } from "../../protocol/ids.ts";
+import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
+
+export function encodeHeads(heads: ReadonlyMap<WriterId, Head>): Uint8Array {
+  const sorted = [...heads].sort(([a], [b]) => (a < b ? -1 : 1));
+  return encodeWire(sorted.map(([writer, head]) => [writer, head.seq, head.hash]));
+}
+
+export function decodeHeads(partition: Partition, bytes: Uint8Array): StreamHead[] {
+  return asArray(decodeWire(bytes, FRAME_MAX_BYTES), "heads").map((row) => {
+    const [writer, seq, hash] = asArray(row, "head", 3);
+    return { partition, writer: asToken<WriterId>(writer, "writer"), seq: asCount(seq, "seq"), hash: asToken(hash, "hash") };
+  });
+}
+
+export function encodePair(first: Uint8Array, second: Uint8Array): Uint8Array {
+  return encodeWire([first, second]);
+}
+export function decodePair(bytes: Uint8Array): [Uint8Array, Uint8Array] {
+  const [first, second] = asArray(decodeWire(bytes, FRAME_MAX_BYTES), "pair", 2);
+  return [asBytes(first, "first"), asBytes(second, "second")];
+}
+
+export interface ExecutionAt {
+  readonly writer: WriterId;
+  readonly seq: number;
+}
+export function encodeExecutions(executions: readonly ExecutionAt[]): Uint8Array {
+  return encodeWire(executions.map(({ writer, seq }) => [writer, seq]));
+}
+export function decodeExecutions(bytes: Uint8Array): ExecutionAt[] {
+  return asArray(decodeWire(bytes, FRAME_MAX_BYTES), "executions").map((row) => {
+    const [writer, seq] = asArray(row, "execution", 2);
+    return { writer: asToken<WriterId>(writer, "writer"), seq: asCount(seq, "seq") };
+  });
+}
+
+export function encodeHlc(hlc: Hlc): Uint8Array {
+  return encodeWire(hlc);
+}
+export function decodeHlc(bytes: Uint8Array): Hlc {
+  return asHlc(decodeWire(bytes, 64));
+}

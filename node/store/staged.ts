@@ -1,0 +1,265 @@
+/**
+ * What is on its way to disk, and everything below it: the state a step reads. Batches staged together become one LevelDB batch with one fsync
+ * (group commit); a record that several of them change is encoded once. Reads look at what is staged, then at what is being flushed, then at a bounded
+ * cache, then at LevelDB (synchronously: a decision is made on one state, and a cached block answers in microseconds).
+ */
+import { type Hlc, laterHlc } from "../../protocol/clock.ts";
+import { type Delta, parseDelta } from "../../protocol/delta.ts";
+import type { Batch } from "../../protocol/effects.ts";
+import type { Head, StreamHead } from "../../protocol/frontier.ts";
+import { decodeRecord, encodeRecord, isVisible } from "../../protocol/graph/record.ts";
+import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
+import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
+import { partitionOf } from "../../protocol/layout.ts";
+import { headOf, type StagedState } from "../../protocol/replica.ts";
+import type { GraphIndex, RecordChange } from "../ports.ts";
+import { keys, META, protect, unprotect } from "./keyspace.ts";
+import type { Level, LevelOperation } from "./level-port.ts";
+import { decodeExecutions, decodePair, type ExecutionAt, encodeExecutions, encodeHeads, encodeHlc, encodePair } from "./rows.ts";
+
+/** A value that is not on disk yet; `undefined` deletes. Kept decoded, encoded when flushed. */
+type Row =
+  | { readonly record: GraphRecord }
+  | { readonly executions: readonly ExecutionAt[] }
+  | { readonly delta: Delta }
+  | { readonly bytes: Uint8Array }
+  | undefined;
+
+/** Records kept decoded after they were read or written. */
+const CACHE_RECORDS_MAX = 50_000;
+
+/** What one flush wrote. */
+export interface Flush {
+  readonly batches: readonly Batch[];
+  readonly changes: readonly RecordChange[];
+}
+
+export class Staged implements StagedState {
+  readonly #db: Level;
+  readonly #index: GraphIndex;
+  #rows = new Map<string, Row>();
+  #flushing = new Map<string, Row>();
+  readonly #cache = new Map<string, GraphRecord>();
+  #batches: Batch[] = [];
+  #changes: RecordChange[] = [];
+  #touched = new Map<string, { readonly key: string; readonly heads: ReadonlyMap<WriterId, Head> }>();
+  #highWater: Hlc;
+  readonly #frontiers = new Map<Partition, Map<WriterId, Head>>();
+  readonly #marks = new Map<Partition, Map<WriterId, Head>>();
+  /** Sealed deltas on disk or on their way: per stream the seqs and sizes, ascending. */
+  readonly #sealed = new Map<string, { seq: number; bytes: number }[]>();
+  readonly #partitions = new Map<string, Partition>();
+
+  constructor(
+    db: Level,
+    index: GraphIndex,
+    loaded: {
+      frontiers: readonly StreamHead[];
+      marks: readonly StreamHead[];
+      sealed: readonly { partition: Partition; writer: WriterId; seq: number; bytes: number }[];
+      highWater: Hlc;
+    },
+  ) {
+    this.#db = db;
+    this.#index = index;
+    this.#highWater = loaded.highWater;
+    for (const head of loaded.frontiers) headsOf(this.#frontiers, head.partition).set(head.writer, head);
+    for (const head of loaded.marks) headsOf(this.#marks, head.partition).set(head.writer, head);
+    for (const { partition, writer, seq, bytes } of loaded.sealed) this.#sealedOf(partition, writer).push({ seq, bytes });
+  }
+
+  get hasStaged(): boolean {
+    return this.#batches.length > 0;
+  }
+
+  /** Sealed deltas kept as a witness. */
+  sealedTotals(partition?: Partition): { deltas: number; bytes: number } {
+    let deltas = 0;
+    let bytes = 0;
+    for (const [stream, list] of this.#sealed) {
+      if (partition !== undefined && !stream.startsWith(`${partition}/`)) continue;
+      deltas += list.length;
+      for (const one of list) bytes += one.bytes;
+    }
+    return { deltas, bytes };
+  }
+
+  // ---- StagedState ---------------------------------------------------------------------------------------------
+
+  record<K extends Kind>(tenant: string, kind: K, id: string): RecordOf<K> | undefined {
+    return this.#record(keys.record(this.#partitionOf(tenant), tenant, kind, id)) as RecordOf<K> | undefined;
+  }
+
+  executions(partition: Partition, key: KeyHash): readonly ExecutionAt[] {
+    const name = keys.idempotency(partition, key);
+    const row = this.#row(name);
+    if (row !== undefined && "executions" in row) return row.executions;
+    const value = this.#db.getSync(name);
+    return value === undefined ? [] : decodeExecutions(unprotect(name, value));
+  }
+
+  delta(partition: Partition, writer: WriterId, seq: number): Delta | undefined {
+    const name = keys.log(partition, writer, seq);
+    const row = this.#row(name);
+    if (row !== undefined && "delta" in row) return row.delta;
+    const value = this.#db.getSync(name);
+    return value === undefined ? undefined : parseDelta(...decodePair(unprotect(name, value)));
+  }
+
+  stage(batch: Batch): void {
+    this.#batches.push(batch);
+    switch (batch.type) {
+      case "delta":
+        this.#stageDelta(batch);
+        break;
+      case "sealed": {
+        const { partition, writer, seq } = batch.delta.header;
+        const bytes = encodePair(batch.envelope.headerBytes, batch.envelope.sealedBody);
+        this.#rows.set(keys.sealed(partition, writer, seq), { bytes });
+        this.#sealedOf(partition, writer).push({ seq, bytes: bytes.length });
+        this.#highWater = laterHlc(this.#highWater, batch.delta.header.hlc);
+        break;
+      }
+      case "forget": {
+        const kept = this.#sealedOf(batch.partition, batch.writer);
+        while (kept.length > 0 && (kept[0] as { seq: number }).seq <= batch.seq) {
+          this.#rows.set(keys.sealed(batch.partition, batch.writer, (kept.shift() as { seq: number }).seq), undefined);
+        }
+        return;
+      }
+      case "mark":
+        break;
+    }
+    const head = headOf(batch) as StreamHead;
+    const isReplica = batch.type === "delta";
+    const heads = headsOf(isReplica ? this.#frontiers : this.#marks, head.partition);
+    heads.set(head.writer, head);
+    const key = isReplica ? keys.frontier(head.partition) : keys.marks(head.partition);
+    this.#touched.set(key, { key, heads });
+  }
+
+  // ---- flushing ------------------------------------------------------------------------------------------------
+
+  /** Writes everything staged so far in one atomic batch; returns after fsync. One at a time. */
+  async flush(): Promise<Flush> {
+    const batches = this.#batches;
+    const changes = this.#changes;
+    this.#flushing = this.#rows;
+    const operations = this.#encode();
+    this.#rows = new Map();
+    this.#batches = [];
+    this.#changes = [];
+    this.#touched = new Map();
+    // Forgetting sealed bytes may be lost in a power cut: they are forgotten again. Everything else must be durable before anybody hears of it (P1).
+    const sync = batches.some((batch) => batch.type !== "forget");
+    await this.#db.batch(operations, { sync });
+    for (const [key, row] of this.#flushing) {
+      if (row !== undefined && "record" in row) this.#remember(key, row.record);
+      else if (row === undefined) this.#cache.delete(key);
+    }
+    this.#flushing = new Map();
+    return { batches, changes };
+  }
+
+  #encode(): LevelOperation[] {
+    const operations: LevelOperation[] = [];
+    for (const [key, row] of this.#rows) {
+      if (row === undefined) operations.push({ type: "del", key });
+      else operations.push({ type: "put", key, value: protect(encodeRow(row)) });
+    }
+    for (const { key, heads } of this.#touched.values()) operations.push({ type: "put", key, value: protect(encodeHeads(heads)) });
+    operations.push({ type: "put", key: META.clock, value: protect(encodeHlc(this.#highWater)) });
+    return operations;
+  }
+
+  // ---- inside --------------------------------------------------------------------------------------------------
+
+  #stageDelta(batch: Extract<Batch, { type: "delta" }>): void {
+    const { delta } = batch;
+    const { partition, writer, seq, key } = delta.header;
+    const { tenant } = delta.body;
+    this.#rows.set(keys.log(partition, writer, seq), { delta });
+    const executions = this.executions(partition, key);
+    this.#rows.set(keys.idempotency(partition, key), {
+      executions: [...executions, { writer, seq }].sort((a, b) => (a.writer < b.writer ? -1 : a.writer > b.writer ? 1 : a.seq - b.seq)),
+    });
+    for (const change of batch.changes) {
+      const name = keys.record(partition, tenant, change.kind, change.id);
+      this.#rows.set(name, change.after === undefined ? undefined : { record: change.after });
+      if (change.after === undefined) this.#cache.delete(name);
+      const seen: RecordChange = { tenant, kind: change.kind, id: change.id, before: visible(change.before), after: visible(change.after) };
+      if (seen.before === undefined && seen.after === undefined) continue;
+      this.#changes.push(seen);
+      for (const row of this.#index.rows(seen))
+        this.#rows.set(keys.index(partition, tenant, row.key), row.value === undefined ? undefined : { bytes: row.value });
+    }
+    this.#highWater = laterHlc(this.#highWater, delta.header.hlc);
+  }
+
+  #record(key: string): GraphRecord | undefined {
+    const staged = this.#rows.has(key) ? this.#rows : this.#flushing.has(key) ? this.#flushing : undefined;
+    if (staged !== undefined) {
+      const row = staged.get(key);
+      return row !== undefined && "record" in row ? row.record : undefined;
+    }
+    const cached = this.#cache.get(key);
+    if (cached !== undefined) return cached;
+    const value = this.#db.getSync(key);
+    if (value === undefined) return undefined;
+    const record = decodeRecord(unprotect(key, value));
+    this.#remember(key, record);
+    return record;
+  }
+
+  #row(key: string): Row {
+    return this.#rows.get(key) ?? this.#flushing.get(key);
+  }
+
+  #remember(key: string, record: GraphRecord): void {
+    // Turns and memories are written once and large; what is counted again and again is worth keeping.
+    if (record.kind === "turn" || record.kind === "memory" || record.kind === "tombstone") return;
+    this.#cache.delete(key);
+    this.#cache.set(key, record);
+    if (this.#cache.size > CACHE_RECORDS_MAX) this.#cache.delete(this.#cache.keys().next().value as string);
+  }
+
+  #sealedOf(partition: Partition, writer: WriterId): { seq: number; bytes: number }[] {
+    const stream = `${partition}/${writer}`;
+    let list = this.#sealed.get(stream);
+    if (list === undefined) {
+      list = [];
+      this.#sealed.set(stream, list);
+    }
+    return list;
+  }
+
+  #partitionOf(tenant: string): Partition {
+    let partition = this.#partitions.get(tenant);
+    if (partition === undefined) {
+      if (this.#partitions.size > 10_000) this.#partitions.clear();
+      partition = partitionOf(tenant);
+      this.#partitions.set(tenant, partition);
+    }
+    return partition;
+  }
+}
+
+function encodeRow(row: Exclude<Row, undefined>): Uint8Array {
+  if ("record" in row) return encodeRecord(row.record);
+  if ("executions" in row) return encodeExecutions(row.executions);
+  if ("delta" in row) return encodePair(row.delta.headerBytes, row.delta.bodyBytes);
+  return row.bytes;
+}
+
+function visible(record: GraphRecord | undefined): GraphRecord | undefined {
+  return record !== undefined && isVisible(record) ? record : undefined;
+}
+
+function headsOf(all: Map<Partition, Map<WriterId, Head>>, partition: Partition): Map<WriterId, Head> {
+  let heads = all.get(partition);
+  if (heads === undefined) {
+    heads = new Map();
+    all.set(partition, heads);
+  }
+  return heads;
+}
