@@ -1,0 +1,511 @@
+/**
+ * The driver of one node's protocol: it feeds the pure core (formation, replica) and performs what it asks for, in order. Decides nothing itself.
+ * Knows ports only, so the simulator runs this very file on simulated time, network and disk.
+ */
+import { writerIdOf } from "../crypto/hash.ts";
+import type { Keyring } from "../crypto/keyring.ts";
+import type { Delta } from "../protocol/delta.ts";
+import type { Done, Effect, Proposal, ReadRequest, RequestId } from "../protocol/effects.ts";
+import { sealDelta } from "../protocol/envelope.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import { Formation, type FormationEffect } from "../protocol/formation.ts";
+import { decodeFormationMessage, encodeFormationMessage, type FormationMessage } from "../protocol/formation-message.ts";
+import type { VerifiedMessage } from "../protocol/frame.ts";
+import type { FederationId, Level, NodeId, Partition, WriterId } from "../protocol/ids.ts";
+import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, layoutOf } from "../protocol/layout.ts";
+import type { Envelope, Message } from "../protocol/message.ts";
+import { Replica } from "../protocol/replica.ts";
+import { ApiError } from "./errors.ts";
+import { Links, type PeerInfo } from "./links.ts";
+import type { GraphIndex, Log, Meter, Network, System } from "./ports.ts";
+import type { Store, StoreSnapshot } from "./store/store.ts";
+
+export interface EngineSettings {
+  readonly name: string;
+  readonly zone: string;
+  readonly weight: number;
+  /** FEDERATION_FIRST_MEMBERS; empty: this node forms nothing and waits to be told a layout. */
+  readonly firstMembers: readonly string[];
+  readonly layout: LayoutSettings;
+  readonly consistency: Level;
+  readonly syncIntervalMs: number;
+}
+
+export interface EngineOptions {
+  readonly store: Store;
+  /** Undefined: a single node without a secret, a federation of one. */
+  readonly federation: { readonly network: Network; readonly keyring: Keyring } | undefined;
+  /** The id of this node when it is single. */
+  readonly node: NodeId;
+  readonly index: GraphIndex;
+  readonly system: System;
+  readonly meter: Meter;
+  readonly log: Log;
+  readonly settings: EngineSettings;
+  /** The disk failed or an invariant broke: nothing may be acknowledged any more, the process must end. */
+  readonly onFatal: (error: Error) => void;
+}
+
+/** What a client's request waits for. */
+interface Pending {
+  readonly resolve: (done: Done) => void;
+  readonly reject: (error: ApiError) => void;
+  /** Reads: run once, on the snapshot. */
+  readonly onSnapshot: ((snapshot: StoreSnapshot) => void) | undefined;
+}
+
+/** How often the core hears of time, ms. */
+const TICK_MS = 50;
+/** At the least between two gossiped "I have news", ms. */
+const NEWS_MS = 1000;
+/** Bytes of one repair answer. */
+const REPAIR_BYTES = 1024 * 1024;
+const NONCE_BYTES = 24;
+
+export class Engine {
+  readonly writer: WriterId;
+  readonly links: Links | undefined;
+  readonly #o: EngineOptions;
+  readonly #pending = new Map<RequestId, Pending>();
+  readonly #envelopes = new WeakMap<Delta, Envelope>();
+  readonly #compareAt = new Map<NodeId, number>();
+  #replica: Replica | undefined;
+  #formation: Formation | undefined;
+  #forwarded: (verified: VerifiedMessage) => void = () => undefined;
+  #gone: (node: NodeId) => void = () => undefined;
+  #lastRequest = 0;
+  #flushing = false;
+  #newsAt = 0;
+  #hasNews = false;
+  #stopped = false;
+  #cancelTick: () => void = () => undefined;
+
+  constructor(options: EngineOptions) {
+    this.#o = options;
+    this.writer = writerIdOf(options.node, options.store.incarnation) as WriterId;
+    if (options.federation === undefined) return;
+    this.links = new Links({
+      network: options.federation.network,
+      keyring: options.federation.keyring,
+      self: { name: options.settings.name, incarnation: options.store.incarnation, writer: this.writer, zone: options.settings.zone },
+      federation: () => ({ federation: this.layout?.federation ?? null, layoutVersion: this.layout?.version ?? 0 }),
+      meter: options.meter,
+      log: options.log,
+      onPeer: (peer, connected) => this.#guard(() => this.#peer(peer, connected)),
+      onMessage: (verified, peer) => this.#guard(() => this.#message(verified, peer)),
+    });
+    options.federation.network.onNews = (from) => this.#guard(() => this.#perform(this.#replica?.compareWith(from) ?? []));
+  }
+
+  get layout(): Layout | undefined {
+    return this.#replica?.layout;
+  }
+  get replica(): Replica | undefined {
+    return this.#replica;
+  }
+  get store(): Store {
+    return this.#o.store;
+  }
+  get settings(): EngineSettings {
+    return this.#o.settings;
+  }
+  get system(): System {
+    return this.#o.system;
+  }
+
+  /** Names that layout 1 still waits for. */
+  waitingFor(): readonly string[] {
+    if (this.layout !== undefined) return [];
+    const here = new Set([this.#o.settings.name, ...(this.links?.peers() ?? []).map((peer) => peer.name)]);
+    return this.#o.settings.firstMembers.filter((name) => !here.has(name));
+  }
+
+  /** Loads the layout, or begins to form one. */
+  async start(): Promise<void> {
+    const { store, federation, settings } = this.#o;
+    const stored = await store.meta("layout");
+    if (stored !== undefined) this.#run(decodeLayout(stored));
+    else if (federation === undefined) await this.#formAlone();
+    if (federation !== undefined && settings.firstMembers.length > 0) {
+      const member = { node: this.#o.node, name: settings.name, incarnation: store.incarnation, zone: settings.zone, weight: settings.weight };
+      const formationState = await store.meta("formation");
+      this.#formation = new Formation({
+        self: member,
+        list: [...settings.firstMembers].sort(),
+        settings: settings.layout,
+        federation: this.#newFederationId(),
+        persisted: formationState,
+      });
+      const formed = this.#formation.formed;
+      if (formed !== undefined && this.layout === undefined) await this.#adopt(formed);
+    }
+    this.#tick();
+  }
+
+  /** Stops time; what is staged is flushed. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancelTick();
+    for (const pending of this.#pending.values())
+      pending.reject(new ApiError("in_doubt", "This node is stopping; retry at another node with the same Idempotency-Key."));
+    this.#pending.clear();
+    while (this.#flushing) await new Promise<void>((resolve) => this.#o.system.after(5, resolve));
+    if (this.#o.store.staged.hasStaged) await this.#o.store.flush();
+  }
+
+  /** Frames of the request layer (forward, forwarded), and the end of a connection. */
+  onForward(received: (verified: VerifiedMessage) => void, gone: (node: NodeId) => void): void {
+    this.#forwarded = received;
+    this.#gone = gone;
+  }
+
+  // ---- clients -------------------------------------------------------------------------------------------------
+
+  /** @throws ApiError */
+  propose(proposal: Omit<Proposal, "request" | "wall">): Promise<Done> {
+    return this.#request(undefined, (request) =>
+      (this.#replica as Replica).propose({ ...proposal, request, wall: this.#o.system.now() }, this.#o.system.monotonic()),
+    );
+  }
+
+  /** A read behind its barrier; `onSnapshot` runs once on the one snapshot it is answered from. @throws ApiError */
+  read(read: Omit<ReadRequest, "request">, onSnapshot: (snapshot: StoreSnapshot) => void): Promise<Done> {
+    return this.#request(onSnapshot, (request) => (this.#replica as Replica).read({ ...read, request }, this.#o.system.monotonic()));
+  }
+
+  /** Resolves once this node holds the frontier. @throws ApiError catching_up */
+  async waitUntilHeld(partition: Partition, frontier: ReadonlyMap<WriterId, number>, deadline: number): Promise<void> {
+    const replica = this.#replica as Replica;
+    for (;;) {
+      const { held, effects } = replica.holds(partition, frontier, this.#o.system.monotonic());
+      this.#perform(effects);
+      if (held) return;
+      if (this.#o.system.monotonic() >= deadline) throw new ApiError("catching_up", "This node has not yet received what your frontier token names.");
+      await new Promise<void>((resolve) => this.#o.system.after(10, resolve));
+    }
+  }
+
+  send(to: NodeId, message: Message): boolean {
+    return this.links?.send(to, message) ?? false;
+  }
+
+  #request(onSnapshot: Pending["onSnapshot"], begin: (request: RequestId) => Effect[]): Promise<Done> {
+    if (this.#stopped) return Promise.reject(new ApiError("overloaded", "This node is stopping; ask another node."));
+    const request = ++this.#lastRequest;
+    return new Promise<Done>((resolve, reject) => {
+      this.#pending.set(request, { resolve, reject, onSnapshot });
+      this.#guard(() => this.#perform(begin(request)));
+    });
+  }
+
+  // ---- effects -------------------------------------------------------------------------------------------------
+
+  #perform(effects: readonly Effect[]): void {
+    for (const effect of effects) this.#performOne(effect);
+    if (this.#o.store.staged.hasStaged) this.#flushSoon();
+  }
+
+  #performOne(effect: Effect): void {
+    switch (effect.type) {
+      case "send":
+        this.#o.meter.count("sync_operation", 1, effect.message.type);
+        this.links?.send(effect.to, effect.message);
+        break;
+      case "push":
+        this.#push(effect.to, effect.deltas);
+        break;
+      case "serve":
+        void this.#serve(effect);
+        break;
+      case "snapshot":
+        this.#snapshot(effect);
+        break;
+      case "done": {
+        const pending = this.#pending.get(effect.request);
+        this.#pending.delete(effect.request);
+        pending?.resolve(effect.done);
+        break;
+      }
+      case "refuse": {
+        const pending = this.#pending.get(effect.request);
+        this.#pending.delete(effect.request);
+        const code = effect.code === "not_replica" ? "catching_up" : effect.code === "too_large" ? "payload_too_large" : effect.code;
+        pending?.reject(new ApiError(code, effect.detail));
+        break;
+      }
+      case "note":
+        this.#o.log[effect.level](effect.facts, effect.message);
+        break;
+    }
+  }
+
+  #push(to: readonly NodeId[], deltas: readonly Delta[]): void {
+    if (this.links === undefined) return;
+    this.#o.meter.count("sync_operation", 1, "push");
+    for (const envelopes of bundles(deltas.map((delta) => this.#envelope(delta)))) {
+      const frame = this.links.encode({ type: "push", envelopes });
+      for (const node of to) this.links.sendFrame(node, frame);
+    }
+  }
+
+  /** Sealed once, sent to everybody in the same bytes. */
+  #envelope(delta: Delta): Envelope {
+    let envelope = this.#envelopes.get(delta);
+    if (envelope === undefined) {
+      envelope = sealDelta(
+        delta,
+        (this.#o.federation as { keyring: Keyring }).keyring,
+        (this.layout as Layout).federation,
+        this.#o.system.randomBytes(NONCE_BYTES),
+      );
+      this.#envelopes.set(delta, envelope);
+    }
+    return envelope;
+  }
+
+  async #serve(effect: Extract<Effect, { type: "serve" }>): Promise<void> {
+    const { to, partition, writer, from, to_seq, sealed } = effect;
+    try {
+      const { store, federation, system } = this.#o;
+      let envelopes: Envelope[] = [];
+      if (from <= to_seq && sealed) envelopes = await store.readSealed(partition, writer, from, to_seq, REPAIR_BYTES);
+      else if (from <= to_seq) {
+        const keyring = (federation as { keyring: Keyring }).keyring;
+        for (const delta of await store.readLog(partition, writer, from, to_seq, REPAIR_BYTES)) {
+          envelopes.push(sealDelta(delta, keyring, (this.layout as Layout).federation, system.randomBytes(NONCE_BYTES)));
+        }
+      }
+      this.#o.meter.count("sync_operation", 1, "interval");
+      const held = this.#replica?.ownHeads(partition).find((head) => head.writer === writer)?.seq ?? 0;
+      this.links?.send(to, { type: "repair", partition, writer, to: held, envelopes });
+    } catch (error) {
+      this.#fatal(error as Error);
+    }
+  }
+
+  /** One moment for all reads of a barrier: they are computed now, and answered once enough members hold what they saw. */
+  #snapshot(effect: Extract<Effect, { type: "snapshot" }>): void {
+    const snapshot = this.#o.store.snapshot();
+    try {
+      for (const request of effect.requests) this.#pending.get(request)?.onSnapshot?.(snapshot);
+      const frontier = new Map(snapshot.frontier(effect.partition).map((head) => [head.writer, head.seq] as const));
+      this.#perform((this.#replica as Replica).snapshotTaken(effect.barrier, frontier, this.#o.system.monotonic()));
+    } finally {
+      void snapshot.close();
+    }
+  }
+
+  // ---- storage: group commit -----------------------------------------------------------------------------------
+
+  /** What arrives while one fsync runs shares the next. */
+  #flushSoon(): void {
+    if (this.#flushing || this.#stopped) return;
+    this.#flushing = true;
+    queueMicrotask(() => void this.#flushLoop());
+  }
+
+  async #flushLoop(): Promise<void> {
+    const { store, system, meter, index } = this.#o;
+    try {
+      while (store.staged.hasStaged) {
+        const begun = system.monotonic();
+        const { batches, changes } = await store.flush();
+        index.committed(changes);
+        meter.observe("commit_seconds", (system.monotonic() - begun) / 1000);
+        meter.observe("group_commit_deltas", batches.length);
+        this.#hasNews = true;
+        this.#perform(this.#replica?.persisted(batches, system.monotonic()) ?? []);
+      }
+      this.#flushing = false;
+    } catch (error) {
+      this.#fatal(error as Error);
+    }
+  }
+
+  // ---- peers ---------------------------------------------------------------------------------------------------
+
+  #peer(peer: PeerInfo, connected: boolean): void {
+    const now = this.#o.system.monotonic();
+    this.#performFormation(this.#formation?.step({ type: "peer", node: peer.node, name: peer.name, incarnation: peer.incarnation, connected }) ?? []);
+    if (this.#replica !== undefined) this.#perform(this.#replica.peer(peer.node, connected ? peer.writer : undefined, now));
+    if (connected) this.#tellLayout(peer);
+    else this.#gone(peer.node);
+  }
+
+  /** Whoever holds no layout learns ours: a node that is no member forwards by it. Listed names learn it through formation. */
+  #tellLayout(peer: PeerInfo): void {
+    if (this.layout !== undefined && peer.layoutVersion < this.layout.version)
+      this.links?.send(peer.node, { type: "layout", bytes: encodeLayout(this.layout) });
+  }
+
+  #message(verified: VerifiedMessage, peer: PeerInfo): void {
+    const { message } = verified;
+    switch (message.type) {
+      case "formation":
+        this.#formationMessage(peer, decodeFormationMessage(message.bytes));
+        break;
+      case "layout":
+        this.#layoutTold(peer, decodeLayout(message.bytes));
+        break;
+      case "forward":
+      case "forwarded":
+        this.#forwarded(verified);
+        break;
+      default:
+        if (this.#replica !== undefined) this.#perform(this.#replica.receive(verified, this.#o.system.monotonic()));
+    }
+  }
+
+  #formationMessage(peer: PeerInfo, message: FormationMessage): void {
+    if (this.#formation !== undefined) this.#performFormation(this.#formation.step({ type: "message", from: peer.node, message }));
+    // Never on the list of the first members, but in the federation: it knows no ballots, only the result.
+    else if (this.layout !== undefined && message.type !== "formed") this.#send(peer.node, { type: "formed", layout: this.layout });
+  }
+
+  #layoutTold(peer: PeerInfo, layout: Layout): void {
+    if (this.layout !== undefined) return;
+    if (this.#formation !== undefined)
+      this.#performFormation(this.#formation.step({ type: "message", from: peer.node, message: { type: "formed", layout } }));
+    else void this.#adopt(layout);
+  }
+
+  // ---- layout --------------------------------------------------------------------------------------------------
+
+  #performFormation(effects: readonly FormationEffect[]): void {
+    for (const effect of effects) {
+      if (effect.type === "send") this.#send(effect.to, effect.message);
+      else if (effect.type === "formed") void this.#adopt(effect.layout);
+      else if (effect.type === "refuse") this.#o.log.warn(effect.facts, `formation: ${effect.reason}`);
+      else void this.#persistFormation(effect.id, effect.state);
+    }
+  }
+
+  async #persistFormation(id: number, state: Uint8Array): Promise<void> {
+    try {
+      await this.#o.store.putMeta("formation", state);
+    } catch (error) {
+      this.#fatal(error as Error);
+      return;
+    }
+    this.#guard(() => this.#performFormation(this.#formation?.step({ type: "persisted", id }) ?? []));
+  }
+
+  #send(to: NodeId, message: FormationMessage): void {
+    this.#o.meter.count("sync_operation", 1, "formation");
+    this.links?.send(to, { type: "formation", bytes: encodeFormationMessage(message) });
+  }
+
+  /** Persisted before it is used. */
+  async #adopt(layout: Layout): Promise<void> {
+    try {
+      await this.#o.store.putMeta("layout", encodeLayout(layout));
+    } catch (error) {
+      this.#fatal(error as Error);
+      return;
+    }
+    if (this.layout !== undefined) return;
+    this.#guard(() => this.#run(layout));
+  }
+
+  #run(layout: Layout): void {
+    const { store, log } = this.#o;
+    this.#replica = new Replica({
+      writer: this.writer,
+      layout,
+      state: store.staged,
+      streams: [...store.streams.frontiers, ...store.streams.marks],
+      highWater: store.highWater,
+    });
+    const listed = layout.members.some((member) => member.writer === this.writer);
+    log.info(
+      { version: layout.version, federation: layout.federation, members: layout.members.length },
+      listed ? "layout holds" : "this node is in no layout: it forwards",
+    );
+    const now = this.#o.system.monotonic();
+    for (const peer of this.links?.peers() ?? []) {
+      this.#perform(this.#replica.peer(peer.node, peer.writer, now));
+      this.#tellLayout(peer);
+    }
+  }
+
+  async #formAlone(): Promise<void> {
+    const { settings, store, node } = this.#o;
+    const self = { node, name: settings.name, incarnation: store.incarnation, zone: settings.zone, weight: settings.weight };
+    await this.#adopt(layoutOf({ version: 1, federation: this.#newFederationId(), ...settings.layout, members: [self] }));
+  }
+
+  #newFederationId(): FederationId {
+    return Buffer.from(this.#o.system.randomBytes(16)).toString("hex") as FederationId;
+  }
+
+  // ---- time ----------------------------------------------------------------------------------------------------
+
+  #tick(): void {
+    if (this.#stopped) return;
+    this.#guard(() => {
+      const now = this.#o.system.monotonic();
+      this.#performFormation(this.#formation?.step({ type: "tick", now, random: this.#o.system.random() }) ?? []);
+      if (this.#replica !== undefined) {
+        this.#perform(this.#replica.tick(now));
+        this.#compare(now);
+        this.#news(now);
+      }
+    });
+    this.#cancelTick = this.#o.system.after(TICK_MS, () => this.#tick());
+  }
+
+  /** Every few seconds with jitter, with each peer: finds whatever a lost message left different. */
+  #compare(now: number): void {
+    for (const node of (this.#replica as Replica).connectedMembers()) {
+      const at = this.#compareAt.get(node);
+      if (at !== undefined && now < at) continue;
+      this.#compareAt.set(node, now + this.#o.settings.syncIntervalMs * (0.5 + this.#o.system.random()));
+      if (at !== undefined) this.#perform((this.#replica as Replica).compareWith(node));
+    }
+  }
+
+  #news(now: number): void {
+    if (!this.#hasNews || now < this.#newsAt) return;
+    this.#hasNews = false;
+    this.#newsAt = now + NEWS_MS;
+    this.#o.federation?.network.announce(new Uint8Array([this.layout?.version ?? 0]));
+  }
+
+  // ---- failure -------------------------------------------------------------------------------------------------
+
+  /** A broken invariant ends the process rather than the data. */
+  #guard(run: () => void): void {
+    if (this.#stopped) return;
+    try {
+      run();
+    } catch (error) {
+      // What a peer sent may be malformed deep inside; that is its fault and changes nothing here.
+      if (error instanceof ProtocolError && error.code !== "INVARIANT") this.#o.log.warn({ code: error.code, ...error.facts }, error.message);
+      else this.#fatal(error as Error);
+    }
+  }
+
+  #fatal(error: Error): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#cancelTick();
+    this.#o.onFatal(error);
+  }
+}
+
+/** Frames stay well under their bound: a batch of large deltas goes in several. */
+function* bundles(envelopes: readonly Envelope[]): Generator<Envelope[]> {
+  let bundle: Envelope[] = [];
+  let bytes = 0;
+  for (const envelope of envelopes) {
+    const size = envelope.headerBytes.length + envelope.sealedBody.length;
+    if (bundle.length > 0 && bytes + size > REPAIR_BYTES) {
+      yield bundle;
+      bundle = [];
+      bytes = 0;
+    }
+    bundle.push(envelope);
+    bytes += size;
+  }
+  if (bundle.length > 0) yield bundle;
+}

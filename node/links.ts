@@ -1,0 +1,156 @@
+/**
+ * From bytes on a connection to verified messages, and back. Keeps who is at the other end: the hello names the incarnation, every later frame must
+ * come from it. A peer that speaks another version or belongs to another federation is refused by name, once, and not listened to.
+ */
+import { writerIdOf } from "../crypto/hash.ts";
+import type { Keyring } from "../crypto/keyring.ts";
+import { ProtocolError } from "../protocol/errors.ts";
+import { encodeFrame, openFrame, type VerifiedMessage } from "../protocol/frame.ts";
+import type { FederationId, Incarnation, NodeId, WriterId } from "../protocol/ids.ts";
+import type { Message, MessageOf } from "../protocol/message.ts";
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../protocol/version.ts";
+import type { Log, Meter, Network } from "./ports.ts";
+
+export interface PeerInfo {
+  readonly node: NodeId;
+  readonly name: string;
+  readonly incarnation: Incarnation;
+  readonly writer: WriterId;
+  readonly zone: string;
+  readonly layoutVersion: number;
+}
+
+export interface LinksOptions {
+  readonly network: Network;
+  readonly keyring: Keyring;
+  readonly self: { readonly name: string; readonly incarnation: Incarnation; readonly writer: WriterId; readonly zone: string };
+  readonly federation: () => { readonly federation: FederationId | null; readonly layoutVersion: number };
+  readonly meter: Meter;
+  readonly log: Log;
+  readonly onPeer: (peer: PeerInfo, connected: boolean) => void;
+  readonly onMessage: (verified: VerifiedMessage, peer: PeerInfo) => void;
+}
+
+export class Links {
+  readonly #options: LinksOptions;
+  readonly #peers = new Map<NodeId, PeerInfo>();
+  readonly #refused = new Set<string>();
+
+  constructor(options: LinksOptions) {
+    this.#options = options;
+    options.network.onPeer = (node, connected) => this.#connection(node, connected);
+    options.network.onFrame = (from, bytes) => this.#frame(from, bytes);
+  }
+
+  peers(): readonly PeerInfo[] {
+    return [...this.#peers.values()];
+  }
+
+  peer(node: NodeId): PeerInfo | undefined {
+    return this.#peers.get(node);
+  }
+
+  /** False: not connected or its queue is full; repair finds what was in it. */
+  send(to: NodeId, message: Message): boolean {
+    return this.sendFrame(to, this.encode(message));
+  }
+
+  encode(message: Message): Uint8Array {
+    const { federation, layoutVersion } = this.#options.federation();
+    return encodeFrame({ federation, writer: this.#options.self.writer, layoutVersion }, message);
+  }
+
+  sendFrame(to: NodeId, frame: Uint8Array): boolean {
+    const sent = this.#options.network.send(to, frame);
+    if (!sent) this.#options.meter.count("frame_dropped", 1, "queue");
+    return sent;
+  }
+
+  #connection(node: NodeId, connected: boolean): void {
+    const known = this.#peers.get(node);
+    if (known !== undefined) {
+      this.#peers.delete(node);
+      this.#options.onPeer(known, false);
+    }
+    if (connected) this.send(node, this.#hello());
+  }
+
+  #hello(): MessageOf<"hello"> {
+    const { name, incarnation, zone } = this.#options.self;
+    const { federation, layoutVersion } = this.#options.federation();
+    return { type: "hello", versionMin: PROTOCOL_VERSION_MIN, versionMax: PROTOCOL_VERSION, federation, name, incarnation, zone, layoutVersion };
+  }
+
+  #frame(from: NodeId, bytes: Uint8Array): void {
+    const { federation } = this.#options.federation();
+    let verified: VerifiedMessage;
+    try {
+      verified = openFrame(bytes, { from, writer: this.#peers.get(from)?.writer, federation, keyring: this.#options.keyring });
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#refuse(from, error.code, error.message);
+      return;
+    }
+    const theirs = verified.header.federation;
+    if (theirs !== null && federation !== null && theirs !== federation) {
+      this.#refuse(
+        from,
+        "FOREIGN",
+        "it belongs to another federation under the same secret; to merge, export there and import here, then start it with an empty folder",
+      );
+      return;
+    }
+    if (verified.message.type === "hello") {
+      this.#greet(from, verified.message);
+      return;
+    }
+    if (verified.message.type === "refused") {
+      this.#note(
+        `${from}/refused/${verified.message.code}`,
+        { peer: from, code: verified.message.code, detail: verified.message.detail },
+        "a peer refuses us",
+      );
+      return;
+    }
+    const peer = this.#peers.get(from);
+    if (peer !== undefined) this.#options.onMessage(verified, peer);
+  }
+
+  #greet(from: NodeId, hello: MessageOf<"hello">): void {
+    if (hello.versionMin > PROTOCOL_VERSION || hello.versionMax < PROTOCOL_VERSION_MIN) {
+      this.#refuse(
+        from,
+        "VERSION",
+        `it speaks protocol versions ${hello.versionMin} to ${hello.versionMax}, this node ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION}`,
+      );
+      return;
+    }
+    const writer = writerIdOf(from, hello.incarnation) as WriterId;
+    const peer: PeerInfo = {
+      node: from,
+      name: hello.name,
+      incarnation: hello.incarnation,
+      writer,
+      zone: hello.zone,
+      layoutVersion: hello.layoutVersion,
+    };
+    const known = this.#peers.get(from);
+    this.#peers.set(from, peer);
+    if (known === undefined || known.writer !== writer) this.#options.onPeer(peer, true);
+  }
+
+  #refuse(from: NodeId, code: string, detail: string): void {
+    this.#options.meter.count("connection_error", 1, code.toLowerCase());
+    if (!this.#note(`${from}/${code}`, { peer: from, code, detail }, "a peer's message was refused")) return;
+    this.send(from, { type: "refused", code, detail });
+  }
+
+  /** Once a peer and reason. */
+  #note(name: string, facts: object, message: string): boolean {
+    if (this.#refused.has(name)) return false;
+    if (this.#refused.size > 1000) this.#refused.clear();
+    this.#refused.add(name);
+    this.#options.log.warn(facts, message);
+    return true;
+  }
+}

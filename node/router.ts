@@ -1,0 +1,209 @@
+/**
+ * The one door into the memory: runs an operation here when this node holds a full replica of the tenant's partition, else asks one that does. Every
+ * request knows its tenant, level and key before it comes here.
+ */
+
+import { keyHashOf } from "../crypto/hash.ts";
+import type { Keyring } from "../crypto/keyring.ts";
+import { hashOf } from "../protocol/delta.ts";
+import type { Done } from "../protocol/effects.ts";
+import type { KeyHash, Level, NodeId, Partition } from "../protocol/ids.ts";
+import { groupOf, type Layout, partitionOf } from "../protocol/layout.ts";
+import type { Engine } from "./engine.ts";
+import { ApiError } from "./errors.ts";
+import { AskAnother, Forward } from "./forward.ts";
+import type { Call, GraphIndex, Meter, Operations, Outcome, ReadOperation, Router, WriteOperation } from "./ports.ts";
+import type { StoreSnapshot } from "./store/store.ts";
+import { decodeToken, encodeToken } from "./token.ts";
+
+/** No single silent replica may use up the whole deadline while another could answer; ms. */
+const ATTEMPT_MIN_MS = 500;
+
+export interface RouterOptions {
+  readonly engine: Engine;
+  readonly operations: Operations;
+  readonly index: GraphIndex;
+  readonly meter: Meter;
+  readonly self: NodeId;
+  /** Undefined: a single node, which never forwards. */
+  readonly keyring: Keyring | undefined;
+  /** Round trip to a peer, ms; nearest replica first. */
+  readonly latencyMs: (node: NodeId) => number | undefined;
+}
+
+export function createRouter(options: RouterOptions): Router {
+  return new NodeRouter(options);
+}
+
+class NodeRouter implements Router {
+  readonly #o: RouterOptions;
+  readonly #forward: Forward | undefined;
+
+  constructor(options: RouterOptions) {
+    this.#o = options;
+    if (options.keyring === undefined) return;
+    const forward = new Forward({
+      keyring: options.keyring,
+      self: options.self,
+      system: options.engine.system,
+      send: (to, message) => options.engine.send(to, message),
+      execute: (operation, args, call) => this.#execute(operation, args, call),
+    });
+    options.engine.onForward(
+      (verified) => forward.receive(verified),
+      (node) => forward.gone(node),
+    );
+    this.#forward = forward;
+  }
+
+  async run<T>(operation: string, args: unknown, call: Call): Promise<Outcome<T>> {
+    const layout = this.#layout();
+    const partition = partitionOf(call.tenant);
+    if (this.#o.engine.replica?.role(partition) === "replica") return (await this.#execute(operation, args, call)) as Outcome<T>;
+    return (await this.#ask(layout, partition, operation, args, call)) as Outcome<T>;
+  }
+
+  // ---- elsewhere -----------------------------------------------------------------------------------------------
+
+  async #ask(layout: Layout, partition: Partition, operation: string, args: unknown, call: Call): Promise<Outcome<unknown>> {
+    const forward = this.#forward;
+    const replicas = groupOf(layout, partition).replicas;
+    const near = (node: NodeId): number => this.#o.latencyMs(node) ?? Number.MAX_VALUE;
+    const connected = replicas
+      .filter((member) => this.#o.engine.links?.peer(member.node)?.writer === member.writer)
+      .sort((a, b) => near(a.node) - near(b.node));
+    if (forward === undefined || connected.length === 0) {
+      throw new ApiError(
+        "no_quorum",
+        `No full replica of this tenant's partition is connected (${replicas.map((member) => member.name).join(", ")}). Nothing was written.`,
+      );
+    }
+    let inDoubt = false;
+    let reason: ApiError | undefined;
+    for (const [at, member] of connected.entries()) {
+      const left = call.deadline - this.#o.engine.system.monotonic();
+      if (left <= 0) break;
+      const attempt = Math.min(left, Math.max(ATTEMPT_MIN_MS, left / (connected.length - at)));
+      try {
+        this.#o.meter.count("sync_operation", 1, "forward");
+        return await forward.ask(member.node, operation, args, call, attempt);
+      } catch (error) {
+        if (!(error instanceof AskAnother)) throw error;
+        inDoubt ||= error.wasSent;
+        reason = error.reason ?? reason;
+      }
+    }
+    if (inDoubt && this.#isWrite(operation))
+      throw new ApiError(
+        "in_doubt",
+        "A replica took this request and has not answered; it may have been written. Retry with the same Idempotency-Key.",
+      );
+    throw reason ?? new ApiError("no_quorum", "No full replica of this tenant's partition answered in time.");
+  }
+
+  // ---- here ----------------------------------------------------------------------------------------------------
+
+  async #execute(name: string, args: unknown, call: Call): Promise<Outcome<unknown>> {
+    const operation = this.#o.operations[name];
+    if (operation === undefined) throw new ApiError("bad_request", `This node knows no operation ${name}; it may run an older version.`);
+    const level = call.level ?? this.#o.engine.settings.consistency;
+    try {
+      return operation.type === "write" ? await this.#write(operation, name, args, call, level) : await this.#read(operation, args, call, level);
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 503) this.#o.meter.count("consensus_failure", 1, `${level}:${error.code}`);
+      throw error;
+    }
+  }
+
+  async #write(operation: WriteOperation<unknown, unknown>, name: string, args: unknown, call: Call, level: Level): Promise<Outcome<unknown>> {
+    const { engine } = this.#o;
+    const layout = this.#layout();
+    const partition = partitionOf(call.tenant);
+    await this.#ready(call.tenant);
+    const key = keyHashOf(call.tenant, call.key) as KeyHash;
+    const begun = engine.system.monotonic();
+    // Decided and numbered in one tick, on one state: nothing can come between.
+    const decision = engine.replica?.executed(partition, key)
+      ? { contributions: [], answer: null }
+      : operation.decide(args, {
+          reader: engine.store.stagedReader(call.tenant, layout),
+          now: engine.system.now(),
+          node: engine.settings.name,
+          id: (prefix, ordinal) => `${prefix}_${keyHashOf(key, `${prefix}/${ordinal}`)}`,
+        });
+    const done = await engine.propose({
+      tenant: call.tenant,
+      partition,
+      level,
+      key,
+      fingerprint: hashOf(`${name} ${JSON.stringify(args)}`).slice(0, 22),
+      contributions: decision.contributions,
+      answer: JSON.stringify(decision.answer),
+      deadline: call.deadline,
+    });
+    this.#o.meter.observe("quorum_wait_seconds", (engine.system.monotonic() - begun) / 1000);
+    return this.#outcome(JSON.parse(done.answer), done, layout, partition);
+  }
+
+  async #read(operation: ReadOperation<unknown, unknown>, args: unknown, call: Call, level: Level): Promise<Outcome<unknown>> {
+    const { engine } = this.#o;
+    const layout = this.#layout();
+    const partition = partitionOf(call.tenant);
+    await this.#ready(call.tenant);
+    const after = call.token === undefined ? [] : decodeToken(call.token, layout.federation, partition);
+    if (after.length > 0) await engine.waitUntilHeld(partition, new Map(after), call.deadline);
+    const answerFrom = (snapshot: StoreSnapshot): unknown =>
+      operation.answer(args, { reader: snapshot.reader(call.tenant, layout), now: engine.system.now(), node: engine.settings.name });
+    if (level === "one") {
+      const snapshot = engine.store.snapshot();
+      try {
+        const frontier = snapshot.frontier(partition).map((head) => [head.writer, head.seq] as const);
+        return this.#outcome(answerFrom(snapshot), { level, tally: { replicas: 1, witnesses: 0 }, frontier, answer: "" }, layout, partition);
+      } finally {
+        void snapshot.close();
+      }
+    }
+    let value: unknown;
+    let failure: unknown;
+    const begun = engine.system.monotonic();
+    const done = await engine.read({ partition, level, after, deadline: call.deadline }, (snapshot) => {
+      try {
+        value = answerFrom(snapshot);
+      } catch (error) {
+        failure = error;
+      }
+    });
+    this.#o.meter.observe("barrier_seconds", (engine.system.monotonic() - begun) / 1000);
+    // "Not found" is an answer too: it stands only behind the barrier.
+    if (failure !== undefined) throw failure;
+    return this.#outcome(value, done, layout, partition);
+  }
+
+  #outcome(value: unknown, done: Done, layout: Layout, partition: Partition): Outcome<unknown> {
+    return {
+      value,
+      level: done.level,
+      acks: done.tally,
+      token: encodeToken(layout.federation, partition, done.frontier),
+      node: this.#o.engine.settings.name,
+    };
+  }
+
+  #ready(tenant: string): Promise<void> {
+    return this.#o.index.ready(tenant, (prefix) => this.#o.engine.store.indexRows(tenant, prefix));
+  }
+
+  #isWrite(operation: string): boolean {
+    return this.#o.operations[operation]?.type === "write";
+  }
+
+  #layout(): Layout {
+    const layout = this.#o.engine.layout;
+    if (layout !== undefined) return layout;
+    const waiting = this.#o.engine.waitingFor();
+    throw new ApiError(
+      "no_quorum",
+      `The federation has not formed yet${waiting.length > 0 ? `; waiting for ${waiting.join(", ")}` : ""}. Nothing was written.`,
+    );
+  }
+}
