@@ -1,0 +1,113 @@
+/** What `continuum federation` shows: a block that is redrawn on a terminal, a line for each change elsewhere. */
+import type { FederationNode } from "./federation-node.ts";
+import { drawTable } from "./print.ts";
+
+export interface ViewFacts {
+  readonly nodes: readonly FederationNode[];
+  readonly folder: string;
+  /** When a node that is down is started again, ms since the epoch; undefined: not any more. */
+  readonly restartAt: (node: FederationNode) => number | undefined;
+}
+
+export function layoutOf(nodes: readonly FederationNode[]): string {
+  const first = nodes.map(({ state }) => (state.kind === "up" ? state.status : undefined)).find((status) => status !== undefined);
+  if (nodes.length === 1 && first?.node.role === "single") return "a single node";
+  const versions = new Set(nodes.flatMap(({ state }) => (state.kind === "up" && state.status?.layout ? [state.status.layout.version] : [])));
+  if (versions.size === 0) return "layout not formed yet";
+  return versions.size === 1 ? `layout ${[...versions][0]} formed` : `layouts ${[...versions].join(", ")}`;
+}
+
+export function isReady(node: FederationNode): boolean {
+  return node.state.kind === "up" && node.state.ready;
+}
+
+/** Formed and ready everywhere, as far as the nodes may tell us (an unknown layout counts where keys hide it). */
+export function allReady(nodes: readonly FederationNode[]): boolean {
+  return nodes.every(
+    (node) =>
+      isReady(node) &&
+      node.state.kind === "up" &&
+      (node.state.status === undefined || node.state.status.node.role === "single" || node.state.status.layout !== null),
+  );
+}
+
+export function stateInWords(node: FederationNode, restartAt: number | undefined): string {
+  const { state } = node;
+  if (state.kind === "starting") return "starting";
+  if (state.kind === "up") return state.ready ? "healthy" : `not ready: ${state.reasons.join("; ") || "starting"}`;
+  const back =
+    restartAt === undefined ? `stays down, see ${node.logFile}` : `comes back in ${Math.max(0, Math.ceil((restartAt - Date.now()) / 1000))} s`;
+  return `DOWN (${state.why}), ${back}`;
+}
+
+export function drawFederation({ nodes, folder, restartAt }: ViewFacts): string {
+  const healthy = nodes.filter(isReady).length;
+  const rows = nodes.map((node) => [
+    node.plan.name,
+    node.url,
+    String(node.plan.federationPort),
+    String(node.plan.gossipPort),
+    String(node.pid ?? "-"),
+    stateInWords(node, restartAt(node)),
+  ]);
+  const title = `CONTINUUM · ${layoutOf(nodes)} · ${healthy === nodes.length ? "all healthy" : `${healthy} of ${nodes.length} healthy`} · data in ${folder}`;
+  return `${title}\n\n${indent(drawTable(["node", "memory API", "federation", "gossip", "pid", "state"], rows))}`;
+}
+
+/** Three commands that work when pasted. @param pids are current: redrawn when a node comes back under another */
+export function drawCommands(nodes: readonly FederationNode[]): string {
+  const first = nodes[0];
+  const last = nodes.at(-1);
+  if (first === undefined || last === undefined) return "";
+  const json = `-H 'content-type: application/json'`;
+  const learn = `curl -s ${first.url}/v1/learn ${json} -d '{"user_message": "Where do the beehives stand?", "ai_response": "The beehives stand in the orchard behind the chapel."}'`;
+  const recall = `curl -s '${last.url}/v1/recall?consistency=quorum' ${json} -d '{"message": "beehives"}'`;
+  const victim = nodes.length > 2 ? nodes[1] : undefined;
+  const killing =
+    victim === undefined
+      ? `npm run -s continuum -- status --url ${first.url}`
+      : [
+          `kill -9 ${victim.pid ?? "PID"}`,
+          `npm run -s continuum -- learn --url ${first.url} 'Who keeps the bees?' 'Alice keeps the bees.'`,
+          `npm run -s continuum -- recall --url ${last.url} --level quorum 'bees'`,
+        ].join("; ");
+  return [
+    "Try it, in another terminal:",
+    `  1. Learn on ${first.plan.name}:`,
+    `     ${learn}`,
+    `  2. Recall on ${last.plan.name}${nodes.length > 1 ? " at quorum" : ""}:`,
+    `     ${recall}`,
+    victim === undefined
+      ? "  3. Look at it as a person:"
+      : `  3. Kill ${victim.plan.name} and see both still work (it is started again after a while):`,
+    `     ${killing}`,
+    `API pages: ${first.url}/docs · Ctrl-C stops everything.`,
+  ].join("\n");
+}
+
+/** Redraws in place: the cursor goes back over what was drawn last. Text longer than the window is not cut, so lines are counted as wrapped. */
+export class LiveBlock {
+  #rows = 0;
+  #last = "";
+
+  draw(text: string): void {
+    if (text === this.#last) return;
+    const columns = process.stdout.columns || 80;
+    const back = this.#rows === 0 ? "" : `\x1b[${this.#rows}A\r\x1b[J`;
+    process.stdout.write(`${back}${text}\n`);
+    this.#rows = text.split("\n").reduce((rows, line) => rows + Math.max(1, Math.ceil(line.length / columns)), 0);
+    this.#last = text;
+  }
+
+  /** What is written next stays; the block is drawn anew below it. */
+  say(line: string): void {
+    if (this.#rows > 0) process.stdout.write(`\x1b[${this.#rows}A\r\x1b[J`);
+    process.stdout.write(`${line}\n`);
+    this.#rows = 0;
+    this.#last = "";
+  }
+}
+
+function indent(text: string): string {
+  return text.replace(/^(?=.)/gm, "  ");
+}
