@@ -51,6 +51,7 @@ export class SimDisk {
   #waiting: Write[] = [];
   #running: Write[] | undefined;
   #failNextSync = false;
+  #stalledUntil = 0;
   /** After a failed fsync LevelDB takes no write until it is opened again. */
   #broken: Error | undefined;
   watcher: DiskWatcher | undefined;
@@ -62,18 +63,27 @@ export class SimDisk {
     this.#times = times;
   }
 
-  /** What a starting process finds. The one before must have crashed or closed. */
+  /**
+   * What a starting process finds; the one before must have crashed or closed. Opening makes it durable: LevelDB writes what it recovers from its
+   * log into a synced table before it serves anything.
+   */
   open(): SimLevel {
     if (this.#open !== undefined) throw new Error("the disk is held by a running process");
+    for (const batch of this.#unsynced) this.#settle(batch);
+    this.#unsynced = [];
     this.#open = new SimLevel(this);
     this.#open.load([...this.#synced].map(([key, value]) => ({ type: "put", key: new Uint8Array(Buffer.from(key, "latin1")), value })));
-    for (const batch of this.#unsynced) this.#open.load(batch);
     return this.#open;
   }
 
   /** The next fsync fails with EIO. Nobody knows whether that write is in the log: the next process may find it, after its writer was told it failed. */
   failNextSync(): void {
     this.#failNextSync = true;
+  }
+
+  /** Nothing completes for this long. */
+  stall(ms: number): void {
+    this.#stalledUntil = Math.max(this.#stalledUntil, this.#scheduler.now + ms);
   }
 
   /** The process dies (kill -9): the kernel keeps what reached it; of a batch on its way nobody knows. */
@@ -103,9 +113,22 @@ export class SimDisk {
     this.#detach();
   }
 
+  /** Something is being written. */
+  get busy(): boolean {
+    return this.#running !== undefined;
+  }
+
   /** What is durable now, for checkers: key as text -> value. */
   durable(): ReadonlyMap<string, Uint8Array> {
     return this.#synced;
+  }
+
+  /** What a process that opened the disk now would read: what is durable, and what the page cache has on top. */
+  contents(): ReadonlyMap<string, Uint8Array> {
+    if (this.#unsynced.length === 0) return this.#synced;
+    const all = new Map(this.#synced);
+    for (const batch of this.#unsynced) applyTo(all, batch);
+    return all;
   }
 
   /** As LevelDB's writer queue: the first waiting write decides, and takes along all that may share its fate. */
@@ -123,7 +146,8 @@ export class SimDisk {
     const foreign = first.sync ? -1 : this.#waiting.findIndex((write) => write.sync);
     const group = this.#waiting.splice(0, foreign === -1 ? this.#waiting.length : foreign);
     this.#running = group;
-    this.#scheduler.after(this.#latency(first.sync), () => {
+    const stalled = Math.max(0, this.#stalledUntil - this.#scheduler.now);
+    this.#scheduler.after(stalled + this.#latency(first.sync), () => {
       if (this.#running === group) this.#complete(group, first.sync);
     });
   }
@@ -154,11 +178,7 @@ export class SimDisk {
   }
 
   #settle(batch: readonly Operation[]): void {
-    for (const operation of batch) {
-      const key = keyText(operation.key);
-      if (operation.value === undefined) this.#synced.delete(key);
-      else this.#synced.set(key, operation.value);
-    }
+    applyTo(this.#synced, batch);
   }
 
   /** Writes that nobody waits for any more never complete: their process is gone. */
@@ -180,6 +200,14 @@ export class SimDisk {
 /** Keys of a disk as the store wrote them (utf8). */
 export function keyText(key: Uint8Array): string {
   return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
+}
+
+function applyTo(entries: Map<string, Uint8Array>, batch: readonly Operation[]): void {
+  for (const operation of batch) {
+    const key = keyText(operation.key);
+    if (operation.value === undefined) entries.delete(key);
+    else entries.set(key, operation.value);
+  }
 }
 
 function asEntries(operations: readonly Operation[]): Map<string, Uint8Array | undefined> {

@@ -137,6 +137,12 @@ export class SimNetwork {
     }
   }
 
+  /** Every link as fast as it was in the beginning, no frame lost but with its connection. */
+  calm(): void {
+    this.settings = { ...this.settings, hostility: undefined };
+    for (const wire of this.#wires.values()) wire.settings = this.settings.link;
+  }
+
   setLink(from: NodeId, to: NodeId, settings: LinkSettings): void {
     this.#wire(from, to).settings = settings;
   }

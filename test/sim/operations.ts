@@ -1,0 +1,85 @@
+import { ApiError } from "../../node/errors.ts";
+import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
+import type { Memory } from "../../protocol/graph/records.ts";
+
+/**
+ * A memory so small that what it should hold can be said in one line each: the simulator is about the road, not the load. `Operations` is a port, so
+ * the engine runs these exactly as it runs learn and recall.
+ */
+const put: WriteOperation<{ memory: string; value: string }, string> = {
+  type: "write",
+  decide: ({ memory, value }, { node }) => ({
+    contributions: [{ op: "memory", id: memory, memory: { node, session: "", entity: "sim", content: value, metadata: "{}", concepts: [] } }],
+    answer: memory,
+  }),
+};
+
+const bump: WriteOperation<{ concepts: readonly [string, string] }, string> = {
+  type: "write",
+  decide: ({ concepts: [a, b] }) => ({
+    contributions: [
+      { op: "concept", id: a, mass: 1, name: a },
+      { op: "concept", id: b, mass: 1, name: b },
+      { op: "link", a, b, mass: 1 },
+    ],
+    answer: "bumped",
+  }),
+};
+
+const edit: WriteOperation<{ memory: string; value: string }, string> = {
+  type: "write",
+  decide: ({ memory, value }, { reader }) => {
+    mustExist(reader, memory);
+    return { contributions: [{ op: "edit", id: memory, fields: { content: value } }], answer: memory };
+  },
+};
+
+const forget: WriteOperation<{ memory: string }, string> = {
+  type: "write",
+  decide: ({ memory }, { reader }) => {
+    mustExist(reader, memory);
+    return { contributions: [{ op: "delete", kind: "memory", id: memory }], answer: memory };
+  },
+};
+
+export interface ReadArguments {
+  readonly memories: readonly string[];
+  readonly concepts: readonly string[];
+}
+
+/** JSON, because the answer may cross a connection. */
+export interface ReadAnswer {
+  readonly memories: Readonly<Record<string, readonly string[]>>;
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+const read: ReadOperation<ReadArguments, ReadAnswer> = {
+  type: "read",
+  answer: ({ memories, concepts }, { reader }) => ({
+    memories: Object.fromEntries(memories.map((id) => [id, valuesOf(reader.memory(id))])),
+    counts: Object.fromEntries(concepts.map((id) => [id, countOf(reader, id)])),
+  }),
+};
+
+export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, read };
+
+function mustExist(reader: GraphReader, id: string): void {
+  if (reader.memory(id) === undefined) throw new ApiError("not_found", "no such memory here");
+}
+
+/** Visible value first, then those of concurrent edits; none when there is no such memory. */
+function valuesOf(memory: Memory | undefined): readonly string[] {
+  return memory === undefined ? [] : [...new Set(memory.content.map((version) => version.value))];
+}
+
+/** Written again here, not called: totals, less what was removed, less what a retried key added too much (nothing decays in a concept). */
+function countOf(reader: GraphReader, id: string): number {
+  const counter = reader.concept(id)?.occurrences;
+  if (counter === undefined) return 0;
+  const totals = Object.values(counter.totals).reduce((sum, share) => sum + share.mass, 0);
+  const excess = Object.values(counter.repeats).reduce((sum, executions) => {
+    const masses = executions.map((execution) => execution.mass);
+    return sum + masses.reduce((all, mass) => all + mass, 0) - Math.max(...masses);
+  }, 0);
+  return totals - excess;
+}

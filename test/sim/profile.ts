@@ -1,0 +1,58 @@
+import { drawFaults, type FaultSettings } from "./faults.ts";
+import type { Rng } from "./rng.ts";
+import type { DiskTimes } from "./sim-disk.ts";
+import type { NetworkSettings } from "./sim-network.ts";
+import type { WorkloadSettings } from "./workload.ts";
+
+/** Everything a seed decides before its run begins. */
+export interface Profile {
+  readonly nodeCount: number;
+  readonly replicationFactor: number;
+  readonly syncIntervalMs: number;
+  readonly network: NetworkSettings;
+  readonly disk: DiskTimes;
+  /** Largest difference of a node's clock from true time at the start, ms. */
+  readonly clockErrorMs: number;
+  readonly workload: WorkloadSettings;
+  readonly faults: FaultSettings;
+  /** Faults begin with the first start of the nodes, not only once the federation has formed. */
+  readonly roughBirth: boolean;
+  /** How long clients work and things break, ms. */
+  readonly durationMs: number;
+}
+
+/** @param nodeCount undefined: drawn, mostly three */
+export function drawProfile(rng: Rng, nodeCount?: number): Profile {
+  const count = nodeCount ?? rng.pick([3, 3, 3, 3, 3, 2, 4, 5, 5, 1]);
+  const timeoutMs = rng.pick([500, 1500, 3000]);
+  return {
+    nodeCount: count,
+    replicationFactor: count >= 5 ? rng.pick([2, 3]) : 2,
+    syncIntervalMs: rng.pick([500, 1000, 5000]),
+    network: {
+      link: rng.pick([
+        { delayMs: 0.2, jitterMs: 0.2 },
+        { delayMs: 2, jitterMs: 5 },
+        { delayMs: 30, jitterMs: 30 },
+      ]),
+      hostility: rng.chance(0.4)
+        ? { dropChance: rng.float() * 0.1, duplicateChance: rng.float() * 0.3, reorderChance: rng.float() * 0.2, lateMs: rng.pick([5, 200, 5000]) }
+        : undefined,
+      newsLossChance: rng.pick([0, 0.3, 1]),
+      detectMs: rng.pick([200, 1000, 4000]),
+    },
+    disk: { writeMs: 0.02, fsyncMs: rng.pick([0.5, 2, 20]), stallChance: rng.pick([0, 0.01]) },
+    clockErrorMs: rng.pick([0, 5, 500, 60_000]),
+    workload: {
+      clients: 2 + rng.int(6),
+      tenants: rng.chance(0.5) ? ["alpha"] : ["alpha", "beta", "gamma"],
+      pauseMs: rng.pick([20, 100, 300]),
+      timeoutMs,
+      retryChance: rng.pick([0, 0.7, 0.95]),
+      attemptsMax: 1 + rng.int(4),
+    },
+    faults: drawFaults(rng),
+    roughBirth: rng.chance(0.25),
+    durationMs: rng.between(3000, 12_000),
+  };
+}

@@ -1,0 +1,290 @@
+/**
+ * What the disks hold, against what they must hold. Two parts: a `Registry` that looks at every delta the moment any disk completes it, for the whole run,
+ * and checks of the disks at rest, when everything has healed.
+ */
+import { createHash } from "node:crypto";
+import { keyHashOf } from "../../crypto/hash.ts";
+import { type Delta, parseDelta } from "../../protocol/delta.ts";
+import { applyDelta, type RecordState } from "../../protocol/graph/apply.ts";
+import { encodeRecord, KIND_CODES } from "../../protocol/graph/record.ts";
+import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
+import type { Operation, Violation } from "./history.ts";
+import { conceptCount, markIn, type RawDelta, type RawStore, rawDelta, rawHeaderOf } from "./raw-store.ts";
+
+const base64url = (bytes: Uint8Array | string): string => createHash("sha256").update(bytes).digest("base64url");
+
+/** Every delta that was ever complete on any disk. Checker (e): no (writer, partition, seq) with two hashes; one layout for all. */
+export class Registry {
+  readonly violations: Violation[] = [];
+  /** By `partition/writer/seq`, as one full replica logged it. */
+  readonly deltas = new Map<string, RawDelta>();
+  /** Key hash -> names of the deltas with it. */
+  readonly executions = new Map<string, Set<string>>();
+  readonly #hashes = new Map<string, { hash: string; where: string }>();
+  #layout: { bytes: string; where: string } | undefined;
+
+  /** @param entries what one batch wrote, or everything a starting node finds */
+  saw(where: string, entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
+    for (const [key, value] of entries) {
+      if (value === undefined) continue;
+      if (key.startsWith("d/") || key.startsWith("s/")) this.#delta(where, key, value);
+      else if (key === "!layout") this.#sawLayout(where, Buffer.from(value.subarray(4)).toString("hex"));
+    }
+  }
+
+  /** Names of the deltas that executed a client's write. */
+  executionsOf(tenant: string, key: string): readonly string[] {
+    return [...(this.executions.get(keyHashOf(tenant, key)) ?? [])];
+  }
+
+  #delta(where: string, key: string, value: Uint8Array): void {
+    const header = rawHeaderOf(value);
+    const hash = base64url(header.bytes);
+    const known = this.#hashes.get(header.name);
+    if (known === undefined) {
+      this.#hashes.set(header.name, { hash, where });
+      const executions = this.executions.get(header.key) ?? new Set();
+      this.executions.set(header.key, executions.add(header.name));
+    } else if (known.hash !== hash) {
+      this.violations.push({
+        checker: "e one hash",
+        message: `${header.name} is ${hash.slice(0, 8)} on ${where} and was ${known.hash.slice(0, 8)} on ${known.where}`,
+      });
+    }
+    if (key.startsWith("d/") && !this.deltas.has(header.name)) this.deltas.set(header.name, rawDelta(value));
+  }
+
+  #sawLayout(where: string, bytes: string): void {
+    this.#layout ??= { bytes, where };
+    if (this.#layout.bytes !== bytes)
+      this.violations.push({ checker: "one layout", message: `${where} has another layout 1 than ${this.#layout.where}` });
+  }
+}
+
+/** Checker P1, at the very moment of an acknowledgement: that many disks have it durably, a full copy among them. */
+export function checkAcknowledged(
+  operation: Operation,
+  key: string,
+  registry: Registry,
+  disks: readonly ReadonlyMap<string, Uint8Array>[],
+  factor: number,
+): Violation[] {
+  const replicas = Math.min(factor, disks.length);
+  const quorum = Math.floor(Math.min(2 * factor - 1, disks.length) / 2) + 1;
+  let best = { copies: 0, holders: 0 };
+  for (const name of registry.executionsOf(operation.tenant, key)) {
+    const [partition, writer, seq] = name.split("/") as [string, string, string];
+    const row = `${partition.padStart(3, "0")}/${writer}/${Number(seq).toString(16).padStart(12, "0")}`;
+    const copies = disks.filter((disk) => disk.has(`d/${row}`)).length;
+    const witnesses = disks.filter(
+      (disk) => !disk.has(`d/${row}`) && (disk.has(`s/${row}`) || markIn(disk, partition, writer) >= Number(seq)),
+    ).length;
+    if (copies + witnesses > best.holders) best = { copies, holders: copies + witnesses };
+  }
+  const enough = best.copies >= (operation.level === "all" ? replicas : 1) && best.holders >= (operation.level === "quorum" ? quorum : 1);
+  // An edit or a deletion of what is gone changes nothing, so there is nothing to hold.
+  if (enough || (registry.executionsOf(operation.tenant, key).length === 0 && (operation.kind === "edit" || operation.kind === "delete"))) return [];
+  return [
+    {
+      checker: "p1 durable",
+      message: `${operation.kind} ${operation.id} is acknowledged at ${operation.level} with ${best.copies} durable copies and ${best.holders - best.copies} witnesses (${operation.tenant})`,
+    },
+  ];
+}
+
+export interface RestingNode {
+  readonly name: string;
+  readonly store: RawStore;
+}
+
+/** Everything that must hold of disks at rest, when all faults are healed and nothing is under way. */
+export function checkAtRest(
+  nodes: readonly RestingNode[],
+  registry: Registry,
+  acknowledged: readonly { operation: Operation; key: string }[],
+  factor: number,
+  order: Order,
+): Violation[] {
+  return [
+    ...nodes.flatMap((node) => checkStore(node, registry)),
+    ...checkConvergence(nodes),
+    ...checkWitnesses(nodes),
+    ...checkCopies(nodes, registry, acknowledged, factor),
+    ...checkCounts(nodes, registry),
+    ...checkAnyOrder(nodes, order),
+  ];
+}
+
+/** One disk by itself: streams without a gap, chained, with rising clocks; every key known; nothing that nobody wrote. */
+function checkStore({ name, store }: RestingNode, registry: Registry): Violation[] {
+  const violations: Violation[] = [];
+  const fail = (message: string): void => void violations.push({ checker: "one store", message: `${name}: ${message}` });
+  for (const [partition, heads] of store.frontiers) {
+    for (const [writer, head] of heads) {
+      let previous: RawDelta | undefined;
+      for (let seq = 1; seq <= head.seq; seq++) {
+        const delta = store.log.get(`${partition}/${writer}/${seq}`);
+        if (delta === undefined) {
+          fail(`the frontier of ${partition}/${writer} says ${head.seq}, but ${seq} is missing`);
+          break;
+        }
+        if (previous !== undefined && delta.previous !== base64url(previous.bytes)) fail(`${delta.name} does not follow the header before it`);
+        if (previous !== undefined && !(delta.hlc[0] - previous.hlc[0] || delta.hlc[1] - previous.hlc[1]))
+          fail(`${delta.name} has the clock value of the delta before it`);
+        if (previous !== undefined && (delta.hlc[0] - previous.hlc[0] || delta.hlc[1] - previous.hlc[1]) < 0)
+          fail(`${delta.name} has an earlier clock value than the delta before it`);
+        if (delta.bodyHash !== base64url(delta.bodyBytes)) fail(`${delta.name} has another body than its header names`);
+        if ((store.clock[0] - delta.hlc[0] || store.clock[1] - delta.hlc[1]) < 0) fail(`the clock high-water is below ${delta.name}`);
+        if (!store.keys.get(`${partition}/${delta.key}`)?.includes(`${writer}/${seq}`)) fail(`the key of ${delta.name} does not know it`);
+        previous = delta;
+      }
+      if (previous !== undefined && previous.seq === head.seq && base64url(previous.bytes) !== head.hash)
+        fail(`the frontier of ${partition}/${writer} has another hash than its last delta`);
+    }
+  }
+  for (const delta of store.log.values()) {
+    if ((store.frontiers.get(delta.partition)?.get(delta.writer)?.seq ?? 0) < delta.seq) fail(`${delta.name} is stored beyond the frontier`);
+    if (!registry.deltas.has(delta.name)) fail(`${delta.name} came from nowhere`);
+  }
+  return violations;
+}
+
+/** Checker (c): whoever holds a partition in full holds the same streams, and then the same bytes. */
+function checkConvergence(nodes: readonly RestingNode[]): Violation[] {
+  const violations: Violation[] = [];
+  const partitions = new Set(nodes.flatMap(({ store }) => [...store.frontiers.keys()]));
+  for (const partition of partitions) {
+    const [first, ...others] = nodes.filter(({ store }) => store.frontiers.has(partition));
+    for (const other of others) {
+      const frontiers = [first as RestingNode, other].map(({ store }) => frontierText(store.frontiers.get(partition)));
+      if (frontiers[0] !== frontiers[1]) {
+        violations.push({
+          checker: "convergence",
+          message: `partition ${partition}: ${first?.name} holds ${frontiers[0]}, ${other.name} holds ${frontiers[1]}`,
+        });
+        continue;
+      }
+      const difference = firstDifference(first?.store.records.get(partition), other.store.records.get(partition));
+      if (difference !== undefined)
+        violations.push({
+          checker: "c equal graphs",
+          message: `partition ${partition}: equal frontiers, but ${difference} differs on ${first?.name} and ${other.name}`,
+        });
+    }
+  }
+  return violations;
+}
+
+/** At rest a witness has seen everything, and keeps nothing. */
+function checkWitnesses(nodes: readonly RestingNode[]): Violation[] {
+  const violations: Violation[] = [];
+  for (const { name, store } of nodes) {
+    for (const [partition, heads] of store.marks) {
+      const replica = nodes.find((node) => node.store.frontiers.has(partition));
+      const held = frontierText(replica?.store.frontiers.get(partition));
+      if (frontierText(heads) !== held)
+        violations.push({
+          checker: "witness",
+          message: `partition ${partition}: the marks of ${name} are ${frontierText(heads)}, ${replica?.name} holds ${held}`,
+        });
+    }
+    if (store.sealed.size > 0) violations.push({ checker: "witness", message: `${name} still keeps ${[...store.sealed.keys()].join(" ")}` });
+  }
+  return violations;
+}
+
+/** Checker (d): every acknowledged write is on min(RF, members) full copies. */
+function checkCopies(
+  nodes: readonly RestingNode[],
+  registry: Registry,
+  acknowledged: readonly { operation: Operation; key: string }[],
+  factor: number,
+): Violation[] {
+  const violations: Violation[] = [];
+  for (const { operation, key } of acknowledged) {
+    const executions = registry.executionsOf(operation.tenant, key);
+    const copies = nodes.filter(({ store }) => executions.some((name) => store.log.has(name))).length;
+    const changedNothing = executions.length === 0 && (operation.kind === "edit" || operation.kind === "delete");
+    if (copies < Math.min(factor, nodes.length) && !changedNothing) {
+      violations.push({
+        checker: "d copies",
+        message: `${operation.kind} ${operation.id} was acknowledged at ${operation.level} and is on ${copies} full copies`,
+      });
+    }
+  }
+  return violations;
+}
+
+/** Checker (b): a concept counts once for each key that ever touched it, however often that key was executed. The simulator deletes no concept. */
+function checkCounts(nodes: readonly RestingNode[], registry: Registry): Violation[] {
+  const violations: Violation[] = [];
+  const keysOf = new Map<string, Map<string, number>>();
+  for (const delta of registry.deltas.values()) {
+    for (const [op, id, mass] of delta.entries) {
+      if (op !== "c") continue;
+      const record = `r/${String(delta.partition).padStart(3, "0")}/${delta.tenant}/c/${String(id)}`;
+      const masses = keysOf.get(record) ?? new Map<string, number>();
+      keysOf.set(record, masses.set(delta.key, Math.max(masses.get(delta.key) ?? 0, mass as number)));
+    }
+  }
+  for (const [record, masses] of keysOf) {
+    const expected = [...masses.values()].reduce((sum, mass) => sum + mass, 0);
+    for (const { name, store } of nodes) {
+      const bytes = store.records.get(Number(record.slice(2, 5)))?.get(record);
+      if (bytes === undefined) continue;
+      const counted = conceptCount(Buffer.from(bytes, "latin1"));
+      if (counted !== expected)
+        violations.push({ checker: "b counts", message: `${record} counts ${counted} on ${name}, ${expected} were asked for` });
+    }
+  }
+  return violations;
+}
+
+/** A random order that keeps each stream's own. */
+export type Order = <T>(streams: readonly (readonly T[])[]) => readonly T[];
+
+/** Checker (g): the deltas of a node, applied in another order to an empty graph, give the bytes it holds. */
+function checkAnyOrder(nodes: readonly RestingNode[], order: Order): Violation[] {
+  const violations: Violation[] = [];
+  for (const { name, store } of nodes) {
+    for (const [partition, heads] of store.frontiers) {
+      const streams = [...heads].map(([writer, { seq }]) =>
+        Array.from({ length: seq }, (_, i) => store.log.get(`${partition}/${writer}/${i + 1}`)).filter((delta) => delta !== undefined),
+      );
+      const difference = firstDifference(store.records.get(partition), materialise(partition, order(streams)));
+      if (difference !== undefined)
+        violations.push({ checker: "g any order", message: `partition ${partition} of ${name}: ${difference} depends on the order of arrival` });
+    }
+  }
+  return violations;
+}
+
+function materialise(partition: number, deltas: readonly RawDelta[]): Map<string, string> {
+  const records = new Map<string, GraphRecord>();
+  const byKey = new Map<string, Delta[]>();
+  const keyOf = (tenant: string, kind: Kind, id: string): string => `r/${String(partition).padStart(3, "0")}/${tenant}/${KIND_CODES[kind]}/${id}`;
+  const state: RecordState = {
+    record: <K extends Kind>(tenant: string, kind: K, id: string) => records.get(keyOf(tenant, kind, id)) as RecordOf<K> | undefined,
+  };
+  for (const raw of deltas) {
+    const delta = parseDelta(raw.bytes, raw.bodyBytes);
+    const same = byKey.get(raw.key) ?? [];
+    for (const change of applyDelta(delta, state, same)) {
+      if (change.after === undefined) records.delete(keyOf(raw.tenant, change.kind, change.id));
+      else records.set(keyOf(raw.tenant, change.kind, change.id), change.after);
+    }
+    byKey.set(raw.key, [...same, delta]);
+  }
+  return new Map([...records].map(([key, record]) => [key, Buffer.from(encodeRecord(record)).toString("latin1")]));
+}
+
+function firstDifference(a: ReadonlyMap<string, string> = new Map(), b: ReadonlyMap<string, string> = new Map()): string | undefined {
+  return [...new Set([...a.keys(), ...b.keys()])].sort().find((key) => a.get(key) !== b.get(key));
+}
+
+function frontierText(heads: ReadonlyMap<string, { readonly seq: number; readonly hash: string }> = new Map()): string {
+  return [...heads]
+    .map(([writer, { seq, hash }]) => `${writer.slice(0, 6)}:${seq}:${hash.slice(0, 6)}`)
+    .sort()
+    .join(" ");
+}
