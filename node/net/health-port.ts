@@ -1,0 +1,83 @@
+/**
+ * One port, two languages: libp2p, and plain HTTP for probes (`GET /health`, `GET /ready`). A connection that begins with "GET " or "HEAD"
+ * goes to HTTP, every other to libp2p's own listener, in the same process and without a second hop, so remote addresses stay true.
+ */
+import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { type Socket, Server as TcpServer } from "node:net";
+import type { Listener, Transport } from "@libp2p/interface";
+import { tcp } from "@libp2p/tcp";
+
+export type HealthPath = "/health" | "/ready";
+export type HealthAnswer = (path: HealthPath) => { readonly status: number; readonly body: object };
+
+/** A connection that says nothing for so long is closed. */
+const FIRST_BYTES_MS = 5_000;
+const SNIFF_BYTES = 4;
+
+type TcpComponents = Parameters<ReturnType<typeof tcp>>[0];
+
+/** libp2p's TCP transport, whose listeners also answer probes. `sockets` sees every inbound socket, so that a stop can end them. */
+export function tcpWithHealth(answer: HealthAnswer, sockets: Set<Socket>): (components: TcpComponents) => Transport {
+  return (components) => {
+    const transport = tcp()(components);
+    const createListener = transport.createListener.bind(transport);
+    transport.createListener = (options) => divide(createListener(options), healthServer(answer), sockets);
+    return transport;
+  };
+}
+
+/** Puts the sniff in front of the listener's own connection handler. */
+function divide(listener: Listener, http: HttpServer, sockets: Set<Socket>): Listener {
+  const { server } = listener as unknown as { server: unknown };
+  if (!(server instanceof TcpServer)) throw new Error("@libp2p/tcp no longer keeps its net.Server in `server`: adapt node/net/health-port.ts");
+  const [toLibp2p] = server.listeners("connection") as ((socket: Socket) => void)[];
+  if (toLibp2p === undefined) throw new Error("@libp2p/tcp has no connection handler yet: adapt node/net/health-port.ts");
+  server.removeAllListeners("connection");
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    sniff(socket, (isHttp) => (isHttp ? http.emit("connection", socket) : toLibp2p(socket)));
+  });
+  return listener;
+}
+
+function sniff(socket: Socket, decided: (isHttp: boolean) => void): void {
+  const hangUp = () => socket.destroy();
+  const timer = setTimeout(hangUp, FIRST_BYTES_MS);
+  socket.on("error", hangUp);
+  const look = () => {
+    const first: Buffer | null = socket.read();
+    if (first === null) return;
+    socket.unshift(first);
+    if (first.length < SNIFF_BYTES && looksLikeHttp(first)) return;
+    clearTimeout(timer);
+    socket.off("readable", look);
+    decided(looksLikeHttp(first));
+    socket.off("error", hangUp);
+  };
+  socket.on("readable", look);
+  socket.once("close", () => clearTimeout(timer));
+}
+
+/** Also true of a beginning of "GET " or "HEAD": then more bytes are waited for. */
+function looksLikeHttp(first: Buffer): boolean {
+  const start = first.toString("latin1", 0, SNIFF_BYTES);
+  return "GET ".startsWith(start) || "HEAD".startsWith(start);
+}
+
+function healthServer(answer: HealthAnswer): HttpServer {
+  const server = createServer((request, response) => respond(answer, request, response));
+  server.headersTimeout = FIRST_BYTES_MS;
+  server.requestTimeout = FIRST_BYTES_MS;
+  return server;
+}
+
+function respond(answer: HealthAnswer, request: IncomingMessage, response: ServerResponse): void {
+  const path = request.url?.split("?", 1)[0];
+  const { status, body } =
+    path === "/health" || path === "/ready"
+      ? answer(path)
+      : { status: 404, body: { detail: "This port answers /health and /ready; the API is on another port." } };
+  response.writeHead(status, { "content-type": "application/json", "cache-control": "no-store", connection: "close" });
+  response.end(request.method === "HEAD" ? undefined : JSON.stringify(body));
+}
