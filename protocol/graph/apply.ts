@@ -2,26 +2,16 @@
  * A delta into the graph: which records change, from what to what. The state is a pure function of the set of deltas applied, so the order of
  * arrival (within the streams' own order) cannot matter (P3).
  */
-import { HLC_NEVER } from "../clock.ts";
 import type { Delta, Entry } from "../delta.ts";
-import type { WriterId } from "../ids.ts";
-import { conceptFrom } from "./concept.ts";
+import { conceptFrom, forgottenConcept } from "./concept.ts";
 import { EMPTY_COUNTER, withRemoval, withRepeats } from "./counter.ts";
 import { linkFrom } from "./link.ts";
-import { MEMORY_NOT_ARRIVED } from "./memory.ts";
+import { editFrom, memoryFrom } from "./memory.ts";
 import { mergeRecords } from "./record.ts";
-import {
-  type Concept,
-  type Editable,
-  type Execution,
-  type GraphRecord,
-  type Kind,
-  type Link,
-  linkId,
-  type Memory,
-  type RecordOf,
-} from "./records.ts";
+import { type Concept, type Execution, type GraphRecord, type Kind, type Link, linkId, type RecordOf } from "./records.ts";
+import { registersFrom } from "./register.ts";
 import { tombstoneId } from "./tombstone.ts";
+import { turnFrom } from "./turn.ts";
 
 /** The materialised records of one tenant, including what is not flushed yet. */
 export interface RecordState {
@@ -40,106 +30,54 @@ export interface Change {
 export function applyDelta(delta: Delta, state: RecordState, sameKey: readonly Delta[]): Change[] {
   const changes = new Map<string, Change>();
   const tenant = delta.body.tenant;
-  const read = <K extends Kind>(kind: K, id: string): RecordOf<K> | undefined => {
+  const read = (kind: Kind, id: string): GraphRecord | undefined => {
     const changed = changes.get(`${kind}/${id}`);
-    return changed === undefined ? state.record(tenant, kind, id) : (changed.after as RecordOf<K> | undefined);
+    return changed === undefined ? state.record(tenant, kind, id) : changed.after;
   };
   const write = (kind: Kind, id: string, after: GraphRecord | undefined): void => {
     const name = `${kind}/${id}`;
     const before = changes.has(name) ? changes.get(name)?.before : state.record(tenant, kind, id);
-    if (before === undefined && after === undefined) return;
-    changes.set(name, { kind, id, before, after });
+    if (before !== undefined || after !== undefined) changes.set(name, { kind, id, before, after });
   };
-  const merge = (kind: Kind, id: string, said: GraphRecord): void => {
+  for (const entry of delta.body.entries) {
+    const { id, record } = whatItSays(entry, delta, sameKey);
+    const { kind } = record;
+    if (kind === "tombstone") write(record.of, record.id, undefined);
+    // P6: the id of a deleted turn or memory never returns, whatever arrives late.
+    else if ((kind === "turn" || kind === "memory") && read("tombstone", tombstoneId(kind, id)) !== undefined) continue;
     const held = read(kind, id);
-    write(kind, id, held === undefined ? said : mergeRecords<GraphRecord>(held, said));
-  };
-  for (const entry of delta.body.entries) applyEntry(entry, delta, sameKey, read, write, merge);
+    write(kind, id, held === undefined ? record : mergeRecords(held, record));
+  }
   return [...changes.values()];
 }
 
-type Read = <K extends Kind>(kind: K, id: string) => RecordOf<K> | undefined;
-type Merge = (kind: Kind, id: string, said: GraphRecord) => void;
-type Write = (kind: Kind, id: string, after: GraphRecord | undefined) => void;
-
-function applyEntry(entry: Entry, delta: Delta, sameKey: readonly Delta[], read: Read, write: Write, merge: Merge): void {
+/** One entry as a record of its own, to be joined with what is there. */
+function whatItSays(entry: Entry, delta: Delta, sameKey: readonly Delta[]): { readonly id: string; readonly record: GraphRecord } {
   const by = { writer: delta.header.writer, seq: delta.header.seq, hlc: delta.header.hlc };
   switch (entry.op) {
     case "concept":
-      return merge("concept", entry.id, correctedConcept(conceptFrom(entry, by), entry, delta, sameKey));
+      return { id: entry.id, record: correctedConcept(conceptFrom(entry, by), entry, delta, sameKey) };
     case "link":
-      return merge("link", linkId(entry.a, entry.b), correctedLink(linkFrom(entry, by), entry, delta, sameKey));
+      return { id: linkId(entry.a, entry.b), record: correctedLink(linkFrom(entry, by), entry, delta, sameKey) };
     case "turn":
-      if (read("tombstone", tombstoneId("turn", entry.id)) !== undefined) return; // P6: the id never returns
-      return merge("turn", entry.id, {
-        kind: "turn",
-        at: by.hlc,
-        writer: by.writer,
-        ...entry.turn,
-        concepts: [...entry.turn.concepts].sort(),
-        decisions: [...entry.turn.decisions].sort(),
-        keys: [delta.header.key],
-      });
-    case "memory": {
-      if (read("tombstone", tombstoneId("memory", entry.id)) !== undefined) return;
-      const first = <T>(value: T): Editable<T> => [{ value, ...by, saw: {} }];
-      const { node, session, entity, content, metadata, concepts } = entry.memory;
-      const said: Memory = {
-        kind: "memory",
-        at: by.hlc,
-        writer: by.writer,
-        node,
-        session,
-        entity: first(entity),
-        content: first(content),
-        metadata: first(metadata),
-        concepts: first(concepts),
-        keys: [delta.header.key],
-      };
-      return merge("memory", entry.id, said);
-    }
-    case "edit": {
-      if (read("tombstone", tombstoneId("memory", entry.id)) !== undefined) return;
-      const edited = <T>(value: T | undefined): Editable<T> => (value === undefined ? [] : [{ value, ...by, saw: delta.header.saw }]);
-      const { entity, content, metadata, concepts } = entry.fields;
-      return merge("memory", entry.id, {
-        ...MEMORY_NOT_ARRIVED,
-        entity: edited(entity),
-        content: edited(content),
-        metadata: edited(metadata),
-        concepts: edited(concepts),
-      });
-    }
+      return { id: entry.id, record: turnFrom(entry.turn, by, delta.header.key) };
+    case "memory":
+      return { id: entry.id, record: memoryFrom(entry.memory, by, delta.header.key) };
+    case "edit":
+      return { id: entry.id, record: editFrom(entry.fields, by, delta.header.saw) };
     case "tombstone":
-      write(entry.of, entry.id, undefined);
-      return merge("tombstone", tombstoneId(entry.of, entry.id), {
-        kind: "tombstone",
-        of: entry.of,
-        id: entry.id,
-        at: by.hlc,
-        keys: [...entry.keys].sort(),
-      });
-    case "forget-concept": {
-      const nothing: Concept = {
-        ...conceptFrom({ description: "", total: 0 }, by),
-        firstAt: HLC_NEVER,
-        occurrences: withRemoval(EMPTY_COUNTER, entry.removed),
+      return {
+        id: tombstoneId(entry.of, entry.id),
+        record: { kind: "tombstone", of: entry.of, id: entry.id, at: by.hlc, keys: [...entry.keys].sort() },
       };
-      return merge("concept", entry.id, nothing);
+    case "forget-concept":
+      return { id: entry.id, record: forgottenConcept(entry.removed, by) };
+    case "forget-link": {
+      const activations = withRemoval(EMPTY_COUNTER, entry.removed);
+      return { id: linkId(entry.a, entry.b), record: { kind: "link", a: entry.a, b: entry.b, activations } };
     }
-    case "forget-link":
-      return merge("link", linkId(entry.a, entry.b), {
-        kind: "link",
-        a: entry.a,
-        b: entry.b,
-        activations: withRemoval(EMPTY_COUNTER, entry.removed),
-      });
-    case "register": {
-      const fields = Object.fromEntries(
-        Object.entries(entry.fields).map(([field, value]) => [field, { value, hlc: by.hlc, writer: by.writer as WriterId }]),
-      );
-      return merge("register", entry.id, { kind: "register", fields });
-    }
+    case "register":
+      return { id: entry.id, record: { kind: "register", fields: registersFrom(entry.fields, by) } };
   }
 }
 

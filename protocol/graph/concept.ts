@@ -1,8 +1,8 @@
 /** A concept: names by last writer, occurrences by per-writer totals, first met at the least time anybody gave. */
-import { compareHlc, type Hlc } from "../clock.ts";
+import { compareHlc, HLC_NEVER, type Hlc } from "../clock.ts";
 import type { WriterId } from "../ids.ts";
-import { countOf, EMPTY_COUNTER, mergeCounters, withTotal } from "./counter.ts";
-import type { Concept, ConceptType } from "./records.ts";
+import { countOf, EMPTY_COUNTER, mergeCounters, withRemoval, withTotal } from "./counter.ts";
+import type { Concept, ConceptType, Share } from "./records.ts";
 import { mergeRegisters } from "./register.ts";
 
 export function mergeConcepts(a: Concept, b: Concept): Concept {
@@ -31,6 +31,11 @@ export function conceptFrom(
     firstAt: by.hlc,
     occurrences: withTotal(EMPTY_COUNTER, by.writer, { mass: said.total, hlc: by.hlc, seq: by.seq }),
   };
+}
+
+/** Takes away what each writer had counted, and what was said about it. */
+export function forgottenConcept(removed: Readonly<Record<WriterId, Share>>, by: { writer: WriterId; seq: number; hlc: Hlc }): Concept {
+  return { ...conceptFrom({ description: "", total: 0 }, by), firstAt: HLC_NEVER, occurrences: withRemoval(EMPTY_COUNTER, removed) };
 }
 
 /** A concept whose every occurrence was removed is there only to remember the removal. */

@@ -1,5 +1,6 @@
 /** Last writer wins by (hlc, writer): total order, so merging is the maximum. */
-import { compareHlc } from "../clock.ts";
+import { compareHlc, type Hlc } from "../clock.ts";
+import type { WriterId } from "../ids.ts";
 import type { Register } from "./records.ts";
 
 export function mergeRegisters<T>(a: Register<T>, b: Register<T>): Register<T> {
@@ -17,4 +18,8 @@ export function mergeFields(
     out[field] = held === undefined ? register : mergeRegisters(held, register);
   }
   return out;
+}
+
+export function registersFrom(fields: Readonly<Record<string, string>>, by: { writer: WriterId; hlc: Hlc }): Record<string, Register<string>> {
+  return Object.fromEntries(Object.entries(fields).map(([field, value]) => [field, { value, hlc: by.hlc, writer: by.writer }]));
 }

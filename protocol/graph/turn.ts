@@ -1,6 +1,20 @@
 /** A turn never changes. Two executions of one key give two copies with one id: the earlier stands; what each found is joined. */
-import { compareHlc } from "../clock.ts";
+import { compareHlc, type Hlc } from "../clock.ts";
+import type { TurnBody } from "../delta.ts";
+import type { KeyHash, WriterId } from "../ids.ts";
 import type { Turn } from "./records.ts";
+
+export function turnFrom(said: TurnBody, by: { writer: WriterId; hlc: Hlc }, key: KeyHash): Turn {
+  return {
+    kind: "turn",
+    at: by.hlc,
+    writer: by.writer,
+    ...said,
+    concepts: [...said.concepts].sort(),
+    decisions: [...said.decisions].sort(),
+    keys: [key],
+  };
+}
 
 export function mergeTurns(a: Turn, b: Turn): Turn {
   const first = (compareHlc(a.at, b.at) || (a.writer < b.writer ? -1 : 1)) <= 0 ? a : b;
