@@ -415,6 +415,7 @@ export class Engine {
       state: store.staged,
       streams: [...store.streams.frontiers, ...store.streams.marks],
       highWater: store.highWater,
+      firstBarrier: 1 + Math.floor(this.#o.system.random() * 2 ** 48),
     });
     const listed = layout.members.some((member) => member.writer === this.writer);
     log.info(

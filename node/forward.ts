@@ -58,10 +58,12 @@ const NONCE_BYTES = 24;
 export class Forward {
   readonly #o: ForwardOptions;
   readonly #waiting = new Map<number, Waiting>();
-  #lastId = 0;
+  /** Begins anywhere: a late answer to an earlier process of this node answers nothing here. */
+  #lastId: number;
 
   constructor(options: ForwardOptions) {
     this.#o = options;
+    this.#lastId = Math.floor(options.system.random() * 2 ** 48);
   }
 
   /** @param timeoutMs how long this one replica may take. @throws AskAnother, ApiError */

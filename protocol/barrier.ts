@@ -46,10 +46,12 @@ export class Barriers {
   readonly #barriers = new Map<number, Barrier>();
   readonly #waiting = new Map<string, ReadRequest[]>();
   readonly #asking = new Map<string, number>();
-  #lastId = 0;
+  #lastId: number;
 
-  constructor(world: BarrierWorld) {
+  /** @param firstId whole number that no earlier process of this node used: a late answer to it must not count here */
+  constructor(world: BarrierWorld, firstId: number) {
     this.#world = world;
+    this.#lastId = firstId;
   }
 
   get size(): number {

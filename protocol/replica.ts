@@ -42,6 +42,8 @@ export interface ReplicaStart {
   readonly streams: readonly StreamHead[];
   /** Highest clock value ever stored. */
   readonly highWater: Hlc;
+  /** Random whole number: where this process begins to number its barriers. */
+  readonly firstBarrier: number;
 }
 
 interface Peer {
@@ -76,16 +78,23 @@ export class Replica {
       (partition, writer, seq) => this.#tally(partition, new Map([[writer, seq]])),
       (partition) => this.#counts(partition),
     );
-    this.#barriers = new Barriers({
-      others: (partition) =>
-        this.#others(partition).map((member) => ({ node: member.node, writer: member.writer, isReplica: this.#isReplica(partition, member.writer) })),
-      group: (partition) => this.#counts(partition),
-      ownFrontier: (partition) => this.#streams.durableFrontier(partition),
-      holders: (partition, frontier) => this.#tally(partition, frontier),
-      need: (partition, frontier, effects) => {
-        for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, this.#now, effects);
+    this.#barriers = new Barriers(
+      {
+        others: (partition) =>
+          this.#others(partition).map((member) => ({
+            node: member.node,
+            writer: member.writer,
+            isReplica: this.#isReplica(partition, member.writer),
+          })),
+        group: (partition) => this.#counts(partition),
+        ownFrontier: (partition) => this.#streams.durableFrontier(partition),
+        holders: (partition, frontier) => this.#tally(partition, frontier),
+        need: (partition, frontier, effects) => {
+          for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, this.#now, effects);
+        },
       },
-    });
+      start.firstBarrier,
+    );
     this.#catchUp = new CatchUp({
       stagedSeq: (partition, writer) => this.#streams.staged(partition, writer).seq,
       sources: (partition, writer, seq) => this.#sources(partition, writer, seq),
