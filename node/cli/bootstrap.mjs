@@ -191,6 +191,7 @@ function handOver(node, arguments_, here) {
     stdio: "inherit",
   });
   const forget = forwardSignals(child);
+  stopWithNpm(child);
   return new Promise((done, failed) => {
     child.on("error", (error) => failed(new Stop(`${node} cannot be started (${error.message}).`)));
     child.on("exit", (code, signal) => {
@@ -208,6 +209,15 @@ function forwardSignals(child) {
   return () => {
     for (const [signal, handler] of handlers) process.off(signal, handler);
   };
+}
+
+/** A signal to npm alone kills the shell between npm and us, and tells us nothing: what we run must not go on without its owner. */
+function stopWithNpm(child) {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parent = process.ppid;
+  setInterval(() => {
+    if (process.ppid !== parent) child.kill("SIGTERM");
+  }, 500).unref();
 }
 
 /** Ends as the child ended: the same code, or the same signal. */

@@ -113,7 +113,7 @@ export class Supervisor {
         `${node.plan.name}  ${node.url}  federation ${node.plan.federationPort}  gossip ${node.plan.gossipPort}  pid ${node.pid ?? "-"}  ${words}`,
       );
     }
-    this.#change("layout", `${this.#nodes.length === 1 ? "" : "federation: "}${layoutOf(this.#nodes)}`);
+    if (this.#nodes.length > 1) this.#change("layout", `federation: ${layoutOf(this.#nodes)}`);
     if (this.#commandsShown && !this.#shown.has("commands")) this.#change("commands", `\n${commands}`);
   }
 

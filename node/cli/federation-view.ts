@@ -10,8 +10,7 @@ export interface ViewFacts {
 }
 
 export function layoutOf(nodes: readonly FederationNode[]): string {
-  const first = nodes.map(({ state }) => (state.kind === "up" ? state.status : undefined)).find((status) => status !== undefined);
-  if (nodes.length === 1 && first?.node.role === "single") return "a single node";
+  if (nodes.length === 1) return "a single node";
   const versions = new Set(nodes.flatMap(({ state }) => (state.kind === "up" && state.status?.layout ? [state.status.layout.version] : [])));
   if (versions.size === 0) return "layout not formed yet";
   return versions.size === 1 ? `layout ${[...versions][0]} formed` : `layouts ${[...versions].join(", ")}`;
@@ -61,7 +60,7 @@ export function drawCommands(nodes: readonly FederationNode[]): string {
   if (first === undefined || last === undefined) return "";
   const json = `-H 'content-type: application/json'`;
   const learn = `curl -s ${first.url}/v1/learn ${json} -d '{"user_message": "Where do the beehives stand?", "ai_response": "The beehives stand in the orchard behind the chapel."}'`;
-  const recall = `curl -s '${last.url}/v1/recall?consistency=quorum' ${json} -d '{"message": "beehives"}'`;
+  const recall = `curl -s '${last.url}/v1/recall${nodes.length > 1 ? "?consistency=quorum" : ""}' ${json} -d '{"message": "beehives"}'`;
   const victim = nodes.length > 2 ? nodes[1] : undefined;
   const killing =
     victim === undefined
