@@ -107,7 +107,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     onFatal: (error) => die(log, error),
   });
   const view = new FederationView(engine, net, { id: node, version: VERSION });
-  const operations = { ...createOperations(index, memorySettings(config)), ...keyOperations };
+  const operations = { ...createOperations(index, memorySettings(config), system.monotonic), ...keyOperations };
   const router = createRouter({ engine, operations, index, meter: metrics, self: node, keyring, latencyMs: (peer) => net?.latencyMs(peer) });
   await engine.start();
   closing.push(() => engine.stop());
