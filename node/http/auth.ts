@@ -1,8 +1,9 @@
 /** Who is calling: an API key names the tenant. Where keys are off, everybody is an admin of the default tenant. */
-import { hash, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
 import type { FastifyRequest } from "fastify";
 import { SYSTEM_TENANT } from "../../protocol/ids.ts";
 import { TENANT_MAX_CHARS } from "../../protocol/limits.ts";
+import { hashOfKey } from "../api-key.ts";
 import { ApiError } from "../errors.ts";
 import { isUsable, type KeyFacts } from "../keys.ts";
 import type { System } from "../ports.ts";
@@ -109,11 +110,6 @@ export class Auth {
 /** @throws ApiError 403 */
 export function requireAdmin(request: FastifyRequest): void {
   if (!request.caller.admin) throw new ApiError("forbidden", "This needs an admin key.");
-}
-
-/** SHA-256, hex: what is stored of a key. */
-export function hashOfKey(key: string): string {
-  return hash("sha256", key, "hex");
 }
 
 function presentedKey(request: FastifyRequest): string | undefined {

@@ -2,10 +2,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import Type, { type Static } from "typebox";
 import { SYSTEM_TENANT } from "../../protocol/ids.ts";
+import { hashOfKey, newApiKey } from "../api-key.ts";
 import { ApiError } from "../errors.ts";
 import type { CreateKeyAnswer, CreateKeyArgs, KeyScope } from "../keys.ts";
-import { newApiKey } from "./api-key.ts";
-import { hashOfKey } from "./auth.ts";
 import { type Door, setLevel } from "./door.ts";
 import { fieldError } from "./problem.ts";
 import { ConsistencyQuery, IdParams, NullableText, OptionalConsistency, OptionalName, OptionalTime, Tenant } from "./schemas.ts";

@@ -81,6 +81,7 @@ const HEADERS_OUT = {
 
 interface Operation {
   operationId: string;
+  summary: string;
   parameters?: unknown[];
   responses: Record<string, unknown>;
   security?: unknown[];
@@ -173,8 +174,9 @@ function complete(document: Drawn, routes: ReadonlyMap<string, RouteOptions>): v
       schema: { type: "string" },
     }));
     if (parameters.length > 0) operation.parameters = [...(operation.parameters ?? []), ...parameters];
-    const ok = operation.responses["200"] as { headers?: unknown } | undefined;
-    if (door !== undefined && ok !== undefined) {
+    const ok = operation.responses["200"] as { description: string; headers?: unknown };
+    if (ok.description === "Default Response") ok.description = operation.summary;
+    if (door !== undefined) {
       ok.headers = Object.fromEntries(Object.entries(HEADERS_OUT).map(([name, description]) => [name, { description, schema: { type: "string" } }]));
     }
   }

@@ -55,6 +55,7 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
   const { config, log, router, metrics, system } = options;
   const door = new Door(router, system, config.timeoutMs);
   const auth = new Auth({ door, system, requireApiKey: config.requireApiKey, apiKeys: config.apiKeys, tenant: config.tenant });
+  const unmatched = metrics.http.observer("*", "unmatched");
   const app = Fastify({
     logger: false,
     bodyLimit: HTTP_BODY_MAX_BYTES,
@@ -72,12 +73,16 @@ export async function createHttp(options: HttpOptions): Promise<FastifyInstance>
         socket.end(rawProblem(new ApiError(code, "This is not an HTTP request this node can read.")));
       else socket.destroy();
     },
-    frameworkErrors: (error, request, reply) => refuse(log, error, request, reply),
+    // Refused before any hook ran.
+    frameworkErrors: (error, request, reply) => {
+      reply.header("x-request-id", request.id);
+      refuse(log, error, request, reply);
+      unmatched(reply.statusCode, reply.elapsedTime);
+    },
   });
   app.decorateRequest("caller", null as unknown as Caller);
   acceptJson(app);
   const paths = new KnownPaths();
-  const unmatched = metrics.http.observer("*", "unmatched");
   app.addHook("onRoute", (route) => {
     paths.add(route);
     const observe = metrics.http.observer([route.method].flat().join(","), route.url);
