@@ -1,7 +1,7 @@
 /** What the outside world must offer, so that the simulator can offer another one. Each has exactly one real implementation. */
 import type { Hlc } from "../protocol/clock.ts";
-import type { KeyHash, Level, NodeId } from "../protocol/ids.ts";
 import type { Concept, Contribution, GraphRecord, Kind, Link, Memory, RegisterRecord, Turn } from "../protocol/graph/records.ts";
+import type { KeyHash, Level, NodeId } from "../protocol/ids.ts";
 
 /** Time and chance (node/system.ts). */
 export interface System {

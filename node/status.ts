@@ -33,7 +33,13 @@ export interface LayoutStatus {
   readonly resonance_decay: number;
   readonly hebbian_rate: number;
   readonly period_ms: number;
-  readonly members: readonly { readonly id: string; readonly name: string; readonly incarnation: string; readonly zone: string; readonly weight: number }[];
+  readonly members: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly incarnation: string;
+    readonly zone: string;
+    readonly weight: number;
+  }[];
 }
 
 export interface FederationStatus {
