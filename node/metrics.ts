@@ -28,7 +28,8 @@ export function createMetrics(
   const http = new HttpStats();
   const counters = buildCounters(registry);
   const histograms = buildHistograms(registry);
-  const gauges = buildGauges(registry);
+  const gauges = buildGauges();
+  piPhi(registry);
   return {
     http,
     contentType: registry.contentType,
@@ -42,7 +43,7 @@ export function createMetrics(
       histograms[name]?.observe(value);
     },
     async scrape() {
-      setGauges(gauges, await source());
+      setGauges(registry, gauges, await source());
       return `${await registry.metrics()}${http.render()}`;
     },
   };
@@ -59,10 +60,10 @@ function buildCounters(registry: Registry): Partial<Record<MeterName, LabelledCo
     labelNames,
   });
   return {
-    learn: counter("continuum_learn_operations_total", "Learn requests executed on this node."),
-    recall: counter("continuum_recall_operations_total", "Recall requests executed on this node."),
+    learn: counter("continuum_learn_operations_total", "Learn requests answered through this node."),
+    recall: counter("continuum_recall_operations_total", "Recall requests answered through this node."),
     memory_stored: counter("continuum_memories_stored_total", "Memories stored through this node."),
-    concepts_extracted: counter("continuum_concepts_extracted_total", "Concepts found in texts on this node."),
+    concepts_extracted: counter("continuum_concepts_extracted_total", "Concepts found in the turns learnt through this node."),
     consensus_failure: counter("continuum_federation_consensus_failures_total", "Requests that did not reach their level.", ["level", "reason"]),
     sync_operation: counter("continuum_federation_sync_operations_total", "Exchanges with peers.", ["operation"]),
     bytes_sent: counter("continuum_federation_bytes_sent_total", "Bytes of frames sent to peers."),
@@ -98,9 +99,13 @@ function labelled(names: readonly string[], label = "unknown"): Record<string, s
 
 type GaugeName = "lag" | "completeness" | "peers" | "healthy" | "concepts" | "entities" | "memories" | "database" | "quorum" | "short" | "held";
 
-function buildGauges(registry: Registry): Record<GaugeName, Gauge> {
-  const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
-  gauge("continuum_pi_phi_constant", "Pi times phi, the constant of CONTINUUM.").set(5.08320369231526);
+function piPhi(registry: Registry): void {
+  new Gauge({ name: "continuum_pi_phi_constant", help: "Pi times phi, the constant of CONTINUUM.", registers: [registry] }).set(5.08320369231526);
+}
+
+/** Not registered yet: a gauge that nobody has set must not read as nought. */
+function buildGauges(): Record<GaugeName, Gauge> {
+  const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [] });
   return {
     lag: gauge("continuum_federation_sync_lag_seconds", "How long the oldest delta that a group member lacks has waited."),
     completeness: gauge("continuum_federation_completeness_ratio", "Share of the known deltas that this node holds."),
@@ -116,21 +121,22 @@ function buildGauges(registry: Registry): Record<GaugeName, Gauge> {
   };
 }
 
-function setGauges(gauges: Record<GaugeName, Gauge>, source: MetricsSource): void {
+function setGauges(registry: Registry, gauges: Record<GaugeName, Gauge>, source: MetricsSource): void {
+  const set = (name: GaugeName, value: number | undefined): void => {
+    if (value === undefined) return;
+    gauges[name].set(value);
+    registry.registerMetric(gauges[name]);
+  };
   const { federation, records, databaseBytes } = source;
-  if (federation !== undefined) {
-    gauges.lag.set(federation.sync_lag_seconds);
-    gauges.completeness.set(federation.completeness);
-    gauges.peers.set(federation.peers.length);
-    gauges.healthy.set(federation.peers.filter((peer) => peer.healthy).length);
-    gauges.quorum.set(federation.quorum.available ? 1 : 0);
-    gauges.short.set(federation.quorum.short_groups);
-    gauges.held.set(federation.witness.held_bytes);
-  }
-  if (records !== undefined) {
-    gauges.concepts.set(records.concepts);
-    gauges.entities.set(records.entities);
-    gauges.memories.set(records.memories);
-  }
-  if (databaseBytes !== undefined) gauges.database.set(databaseBytes);
+  set("lag", federation?.sync_lag_seconds);
+  set("completeness", federation?.completeness);
+  set("peers", federation?.peers.length);
+  set("healthy", federation?.peers.filter((peer) => peer.healthy).length);
+  set("quorum", federation === undefined ? undefined : Number(federation.quorum.available));
+  set("short", federation?.quorum.short_groups);
+  set("held", federation?.witness.held_bytes);
+  set("concepts", records?.concepts);
+  set("entities", records?.entities);
+  set("memories", records?.memories);
+  set("database", databaseBytes);
 }

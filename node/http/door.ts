@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { LEVELS, type Level } from "../../protocol/ids.ts";
 import { IDEMPOTENCY_KEY_MAX_CHARS, PENDING_REQUESTS_MAX } from "../../protocol/limits.ts";
 import { ApiError } from "../errors.ts";
-import type { Call, Outcome, Router, System } from "../ports.ts";
+import type { Call, Meter, Outcome, Router, System } from "../ports.ts";
 import { fieldError } from "./problem.ts";
 
 /** A frontier token of a tenant's partition is tens of bytes a writer; Node refuses headers over 16 KiB anyway. */
@@ -12,12 +12,14 @@ const TOKEN_MAX_CHARS = 12_000;
 export class Door {
   readonly #router: Router;
   readonly #system: System;
+  readonly #meter: Meter;
   readonly #timeoutMs: number;
   #pending = 0;
 
-  constructor(router: Router, system: System, timeoutMs: number) {
+  constructor(router: Router, system: System, meter: Meter, timeoutMs: number) {
     this.#router = router;
     this.#system = system;
+    this.#meter = meter;
     this.#timeoutMs = timeoutMs;
   }
 
@@ -41,12 +43,24 @@ export class Door {
       throw new ApiError("overloaded", "This node has too many unanswered requests; try again or ask another node.");
     this.#pending++;
     try {
-      return await this.#router.run<T>(operation, args, call);
+      const outcome = await this.#router.run<T>(operation, args, call);
+      this.#count(operation, outcome.value);
+      return outcome;
     } finally {
       this.#pending--;
     }
   }
 
+  /** Where a request enters, so that one that is forwarded is counted once. */
+  #count(operation: string, value: unknown): void {
+    if (operation === "learn") {
+      this.#meter.count("learn");
+      this.#meter.count("concepts_extracted", (value as { concepts_extracted?: number }).concepts_extracted ?? 0);
+    } else if (operation === "recall") this.#meter.count("recall");
+    else if (operation === "remember") this.#meter.count("memory_stored");
+  }
+
+  /** What the request says of itself. @throws ApiError 422 */
   callOf(request: FastifyRequest, key: string): Call {
     return { tenant: request.caller.tenant, level: levelOf(request), key, token: tokenOf(request), requestId: request.id, deadline: this.deadline() };
   }

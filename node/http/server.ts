@@ -29,6 +29,9 @@ import { sessionRoutes } from "./sessions.ts";
 import { statsRoutes } from "./stats.ts";
 import { turnRoutes } from "./turn.ts";
 
+/** What listens: `await server.listen({ host, port })`, `await server.close()`. */
+export type HttpServer = FastifyInstance;
+
 export interface HttpOptions {
   readonly config: Pick<Config, "requireApiKey" | "apiKeys" | "tenant" | "corsOrigins" | "timeoutMs">;
   readonly log: Log;
@@ -51,9 +54,9 @@ const KEEP_ALIVE_TIMEOUT_MS = 72_000;
 const PARAM_MAX_CHARS = 2000;
 
 /** Not listening yet: `await app.listen({ host, port })`; `app.close()` answers what is under way and closes idle connections. */
-export async function createHttp(options: HttpOptions): Promise<FastifyInstance> {
+export async function createHttp(options: HttpOptions): Promise<HttpServer> {
   const { config, log, router, metrics, system } = options;
-  const door = new Door(router, system, config.timeoutMs);
+  const door = new Door(router, system, metrics, config.timeoutMs);
   const auth = new Auth({ door, system, requireApiKey: config.requireApiKey, apiKeys: config.apiKeys, tenant: config.tenant });
   const unmatched = metrics.http.observer("*", "unmatched");
   const app = Fastify({

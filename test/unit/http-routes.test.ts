@@ -254,6 +254,22 @@ describe("the federation, health and metrics", () => {
     expect(answer.json).toEqual({ ready: false, reasons: ["catching up with bob"], quorum: true, redundancy: "full" });
   });
 
+  it("counts what was learnt, recalled and stored through this node", async () => {
+    const api = await createApi();
+    await api.call("POST", "/v1/turn", { body: TURN });
+    await api.call("POST", "/v1/memories", { body: { entity: "a", content: "b" } });
+    await api.call("POST", "/v1/learn", { body: {} });
+    const lines = (await api.call("GET", "/metrics")).text.split("\n");
+    for (const line of [
+      "continuum_learn_operations_total 1",
+      "continuum_recall_operations_total 1",
+      "continuum_concepts_extracted_total 2",
+      "continuum_memories_stored_total 1",
+    ]) {
+      expect(lines).toContain(line);
+    }
+  });
+
   it("counts requests by route pattern, never by path", async () => {
     const api = await createApi();
     await api.call("GET", "/v1/memories/mem_1");

@@ -35,6 +35,14 @@ describe("metrics", () => {
     expect(lines.some((line) => line.startsWith("nodejs_eventloop_lag_seconds"))).toBe(true);
   });
 
+  it("leave out what nobody measures, instead of calling it nought", async () => {
+    const metrics = createMetrics(() => ({ databaseBytes: 0 }), { process: false });
+    for (const text of [await metrics.scrape(), await metrics.scrape()]) {
+      expect(text).toContain("continuum_database_size_bytes 0");
+      expect(text).not.toMatch(/continuum_concepts_total|continuum_federation_sync_lag_seconds/);
+    }
+  });
+
   it("put each request into one bucket and keep the sum", () => {
     const { http } = createMetrics(undefined, { process: false });
     const observe = http.observer("GET", '/v1/"odd"');
