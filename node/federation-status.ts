@@ -10,6 +10,11 @@ import type { FederationStatus, LayoutStatus, PartitionStatus, PeerStatus, Readi
 /** Records a fingerprint is computed over without being asked for, over all partitions: some 100 ms. */
 const CHEAP_RECORDS = 20_000;
 
+/** In the stream of writes a node always lacks the newest for a moment; only beyond this does it count as behind, ms. */
+const BEHIND_MS = 10_000;
+/** How long a started node listens for what the others hold before it takes itself for caught up, ms. */
+const HEARING_MS = 2_000;
+
 export class FederationView {
   readonly #engine: Engine;
   readonly #network: Network | undefined;
@@ -19,6 +24,11 @@ export class FederationView {
   readonly #lastSeen = new Map<string, number>();
   /** Since when a member lacks what this node held then: `member/partition` -> (what it lacked, when). */
   readonly #behind = new Map<string, { readonly target: readonly (readonly [string, number])[]; readonly since: number }>();
+
+  /** Once after the start nothing was lacking that any connected member holds. */
+  #caughtUp = false;
+  #lackingSince: number | undefined;
+  #layoutSince: number | undefined;
 
   constructor(engine: Engine, network: Network | undefined, self: { readonly id: string; readonly version: string }) {
     this.#engine = engine;
@@ -33,6 +43,7 @@ export class FederationView {
     for (const node of this.#network?.connected() ?? []) this.#lastSeen.set(node, wall);
     if (replica === undefined || layout === undefined) return;
     const now = system.monotonic();
+    this.#observeCatchUp(now);
     for (const partition of replica.partitions()) {
       if (replica.role(partition) !== "replica") continue;
       const heads = replica.ownHeads(partition);
@@ -48,6 +59,18 @@ export class FederationView {
         else this.#behind.delete(name);
       }
     }
+  }
+
+  #observeCatchUp(now: number): void {
+    const { replica, layout } = this.#engine;
+    this.#layoutSince ??= now;
+    if ((replica?.lacking().length ?? 0) > 0) {
+      this.#lackingSince ??= now;
+      return;
+    }
+    this.#lackingSince = undefined;
+    const everybodyIsHere = (replica?.connectedMembers().length ?? 0) + 1 >= (layout?.members.length ?? 1);
+    if (everybodyIsHere || now - this.#layoutSince >= HEARING_MS) this.#caughtUp = true;
   }
 
   async status(ask: { readonly fingerprints: boolean }): Promise<FederationStatus> {
@@ -84,7 +107,10 @@ export class FederationView {
       reasons.push(waiting.length > 0 ? `layout 1 waits for ${waiting.join(", ")}` : "no layout is known yet");
     }
     const lacking = this.#engine.replica?.lacking().length ?? 0;
-    if (lacking > 0) reasons.push(`catching up: ${lacking} streams lack deltas that other members hold`);
+    const behindMs = this.#lackingSince === undefined ? 0 : this.#engine.system.monotonic() - this.#lackingSince;
+    if (layout !== undefined && !this.#caughtUp) reasons.push(`catching up after the start: ${lacking} streams lack deltas that other members hold`);
+    else if (behindMs > BEHIND_MS)
+      reasons.push(`catching up for ${Math.round(behindMs / 1000)} s: ${lacking} streams lack deltas that other members hold`);
     const quorum = this.#quorum();
     const redundancy = layout === undefined || layout.members.length === 1 ? "single" : quorum.short_groups > 0 ? "short" : "full";
     return { ready: reasons.length === 0, reasons, quorum: quorum.available, redundancy };

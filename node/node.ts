@@ -41,7 +41,7 @@ export interface RunningNode {
 /** Free disk below this is reported as degraded, bytes: compaction needs room. */
 const DISK_LOW_BYTES = 256 * 1024 * 1024;
 const PERIOD_MS = 30 * 24 * 3600 * 1000;
-const OBSERVE_MS = 1000;
+const OBSERVE_MS = 500;
 
 /** @throws StartError */
 export async function startNode(config: Config): Promise<RunningNode> {

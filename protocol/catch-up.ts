@@ -19,6 +19,8 @@ interface Pull {
   known: number;
   asked: NodeId | undefined;
   askedAt: number;
+  /** Not asked before this: it is probably on its way. */
+  notBefore: number;
   /** Had nothing for us at this position; not asked again until it tells more. */
   readonly empty: Set<NodeId>;
 }
@@ -45,16 +47,17 @@ export class CatchUp {
     return [...this.#pulls.values()];
   }
 
-  /** Somebody holds the stream up to `seq`. */
-  learn(partition: Partition, writer: WriterId, seq: number, now: number, effects: Effect[]): void {
+  /** Somebody holds the stream up to `seq`. @param patienceMs how long a live push may still bring it before it is asked for */
+  learn(partition: Partition, writer: WriterId, seq: number, patienceMs: number, now: number, effects: Effect[]): void {
     if (seq <= this.#world.stagedSeq(partition, writer)) return;
     const name = `${partition}/${writer}`;
     let pull = this.#pulls.get(name);
     if (pull === undefined) {
-      pull = { partition, writer, known: seq, asked: undefined, askedAt: 0, empty: new Set() };
+      pull = { partition, writer, known: seq, asked: undefined, askedAt: 0, notBefore: now + patienceMs, empty: new Set() };
       this.#pulls.set(name, pull);
     }
     pull.known = Math.max(pull.known, seq);
+    pull.notBefore = Math.min(pull.notBefore, now + patienceMs);
     pull.empty.clear();
     this.#ask(name, pull, now, effects);
   }
@@ -93,7 +96,7 @@ export class CatchUp {
       this.#pulls.delete(name);
       return;
     }
-    if (pull.asked !== undefined) return;
+    if (pull.asked !== undefined || now < pull.notBefore) return;
     const source = this.#world.sources(pull.partition, pull.writer, staged).find((node) => !pull.empty.has(node));
     if (source === undefined) return;
     pull.asked = source;

@@ -51,6 +51,9 @@ interface Peer {
   readonly node: NodeId;
 }
 
+/** How long a live push may bring what another member reported first, ms; asking at once would double the traffic under load. */
+const PATIENCE_MS = 100;
+
 export type Role = "replica" | "witness";
 
 export class Replica {
@@ -90,7 +93,7 @@ export class Replica {
         ownFrontier: (partition) => this.#streams.durableFrontier(partition),
         holders: (partition, frontier) => this.#tally(partition, frontier),
         need: (partition, frontier, effects) => {
-          for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, this.#now, effects);
+          for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, this.#patience(writer), this.#now, effects);
         },
       },
       start.firstBarrier,
@@ -183,7 +186,7 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     const held = covers(new Map(this.#streams.durableFrontier(partition)), frontier);
-    if (!held) for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, now, effects);
+    if (!held) for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, this.#patience(writer), now, effects);
     return { held, effects };
   }
 
@@ -236,7 +239,7 @@ export class Replica {
     if (!this.layout.members.some((member) => member.writer === writer && member.node === node)) return effects;
     this.#connected.set(node, { node, writer });
     this.#tellAll(node, writer, effects);
-    for (const pull of this.#catchUp.lacking()) this.#catchUp.learn(pull.partition, pull.writer, pull.known, now, effects);
+    for (const pull of this.#catchUp.lacking()) this.#catchUp.learn(pull.partition, pull.writer, pull.known, 0, now, effects);
     return effects;
   }
 
@@ -462,7 +465,9 @@ export class Replica {
       const news = this.#knowledge.learn(member, head.partition, head.writer, head.seq, head.hash);
       const staged = this.#streams.staged(head.partition, head.writer);
       if (head.seq === staged.seq && head.hash !== "" && head.hash !== staged.hash) effects.push(forkedHeadNote(head, member));
-      this.#catchUp.learn(head.partition, head.writer, head.seq, this.#now, effects);
+      // Its own writer tells in the order it pushes: what is still missing then is a gap.
+      const patience = head.writer === member ? 0 : this.#patience(head.writer);
+      this.#catchUp.learn(head.partition, head.writer, head.seq, patience, this.#now, effects);
       if (news || role === "witness") this.#held(head.partition, head.writer, effects);
     }
   }
@@ -555,6 +560,12 @@ export class Replica {
       .filter((member) => this.#knowledge.held(member.writer, partition, writer) > seq)
       .sort((a, b) => Number(this.#isReplica(partition, b.writer)) - Number(this.#isReplica(partition, a.writer)))
       .map((member) => member.node);
+  }
+
+  /** While its writer is connected, a delta that others hold already is most likely on its way here too. */
+  #patience(writer: WriterId): number {
+    for (const peer of this.#connected.values()) if (peer.writer === writer) return PATIENCE_MS;
+    return 0;
   }
 
   #isReplica(partition: Partition, writer: WriterId): boolean {
