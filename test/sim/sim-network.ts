@@ -41,6 +41,8 @@ interface Wire {
   cut: boolean;
   /** Order of one stream: nothing arrives before what was sent before it. */
   lastArrival: number;
+  /** The connection whose first frame has gone this way. */
+  opened: number;
   /** Waiting in the cut: delivered in order if it heals before anybody notices, as TCP would. */
   stalled: Uint8Array[];
   bytesInFlight: number;
@@ -177,7 +179,9 @@ export class SimNetwork {
     this.#scheduler.noteBytes(`${from}>${to}`, copy);
     if (this.filter !== undefined && !this.filter(from, to, copy)) return true;
     const arrival = this.#scheduler.now + wire.settings.delayMs + this.#rng.exponential(wire.settings.jitterMs);
-    const hostility = this.settings.hostility;
+    // What opens a connection belongs to its making: a stream without it is no connection at all.
+    const hostility = wire.opened === connection.epoch ? this.settings.hostility : undefined;
+    wire.opened = connection.epoch;
     if (hostility !== undefined) {
       if (this.#rng.chance(hostility.duplicateChance)) this.#transmit(from, to, copy, arrival + this.#rng.float() * hostility.lateMs, undefined);
       if (this.#rng.chance(hostility.dropChance)) return true;
@@ -285,7 +289,7 @@ export class SimNetwork {
   }
 
   #newWire(): Wire {
-    return { settings: this.settings.link, cut: false, lastArrival: 0, stalled: [], bytesInFlight: 0 };
+    return { settings: this.settings.link, cut: false, lastArrival: 0, opened: 0, stalled: [], bytesInFlight: 0 };
   }
 
   #endpoint(id: NodeId): Endpoint {

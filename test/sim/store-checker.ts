@@ -71,7 +71,7 @@ export function checkAcknowledged(
 ): Violation[] {
   const replicas = Math.min(factor, disks.length);
   const quorum = Math.floor(Math.min(2 * factor - 1, disks.length) / 2) + 1;
-  let best = { copies: 0, holders: 0 };
+  const found: string[] = [];
   for (const name of registry.executionsOf(operation.tenant, key)) {
     const [partition, writer, seq] = name.split("/") as [string, string, string];
     const row = `${partition.padStart(3, "0")}/${writer}/${Number(seq).toString(16).padStart(12, "0")}`;
@@ -79,15 +79,15 @@ export function checkAcknowledged(
     const witnesses = disks.filter(
       (disk) => !disk.has(`d/${row}`) && (disk.has(`s/${row}`) || markIn(disk, partition, writer) >= Number(seq)),
     ).length;
-    if (copies + witnesses > best.holders) best = { copies, holders: copies + witnesses };
+    if (copies >= (operation.level === "all" ? replicas : 1) && copies + witnesses >= (operation.level === "quorum" ? quorum : 1)) return [];
+    found.push(`${name} on ${copies} disks and ${witnesses} witnesses`);
   }
-  const enough = best.copies >= (operation.level === "all" ? replicas : 1) && best.holders >= (operation.level === "quorum" ? quorum : 1);
   // An edit or a deletion of what is gone changes nothing, so there is nothing to hold.
-  if (enough || (registry.executionsOf(operation.tenant, key).length === 0 && (operation.kind === "edit" || operation.kind === "delete"))) return [];
+  if (found.length === 0 && (operation.kind === "edit" || operation.kind === "delete")) return [];
   return [
     {
       checker: "p1 durable",
-      message: `${operation.kind} ${operation.id} is acknowledged at ${operation.level} with ${best.copies} durable copies and ${best.holders - best.copies} witnesses (${operation.tenant})`,
+      message: `${operation.kind} ${operation.id} of ${operation.tenant} is acknowledged at ${operation.level}, but durable is: ${found.join(", ") || "nothing"}`,
     },
   ];
 }
