@@ -45,11 +45,14 @@ function sniff(socket: Socket, decided: (isHttp: boolean) => void): void {
   const hangUp = () => socket.destroy();
   const timer = setTimeout(hangUp, FIRST_BYTES_MS);
   socket.on("error", hangUp);
+  let first: Buffer = Buffer.alloc(0);
   const look = () => {
-    const first: Buffer | null = socket.read();
-    if (first === null) return;
-    socket.unshift(first);
+    const chunk: Buffer | null = socket.read();
+    if (chunk === null) return;
+    first = Buffer.concat([first, chunk]);
     if (first.length < SNIFF_BYTES && looksLikeHttp(first)) return;
+    // Given back only once decided: unshift makes the socket readable again at once, for ever while too little has come.
+    socket.unshift(first);
     clearTimeout(timer);
     socket.off("readable", look);
     decided(looksLikeHttp(first));
