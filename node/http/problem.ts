@@ -59,7 +59,7 @@ export function sendProblem(reply: FastifyReply, error: ApiError): FastifyReply 
 
 /** What the framework throws, by its code: [ours, what the client should know]. */
 const FRAMEWORK: Readonly<Record<string, readonly [ApiCode, string]>> = {
-  FST_ERR_CTP_INVALID_JSON_BODY: ["bad_json", "The body is not valid JSON."],
+  FST_ERR_CTP_INVALID_JSON_BODY: ["bad_json", "The body is not valid JSON, or holds a key that is refused (__proto__, constructor.prototype)."],
   FST_ERR_CTP_EMPTY_JSON_BODY: ["bad_json", "The body is empty, JSON was announced."],
   FST_ERR_CTP_BODY_TOO_LARGE: ["payload_too_large", "The body is larger than this node accepts; send less at once."],
   FST_ERR_CTP_INVALID_MEDIA_TYPE: ["unsupported_media_type", "The body must be sent as application/json."],
@@ -75,9 +75,6 @@ export function apiErrorOf(error: unknown): ApiError | undefined {
   const { code = "", statusCode = 500 } = error as FastifyError;
   const known = FRAMEWORK[code];
   if (known !== undefined) return new ApiError(known[0], known[1]);
-  if (error instanceof SyntaxError && statusCode === 400) {
-    return new ApiError("bad_json", "The body holds a forbidden key (__proto__ or constructor.prototype).");
-  }
   if (statusCode === 413) return new ApiError("payload_too_large", "The body is larger than this node accepts; send less at once.");
   if (statusCode >= 400 && statusCode < 500) return new ApiError(statusCode === 404 ? "not_found" : "bad_request", "The request cannot be answered.");
   return undefined;
