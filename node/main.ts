@@ -8,11 +8,13 @@ import { addLearn } from "./cli/learn.ts";
 import { addRecall } from "./cli/recall.ts";
 import { addServe } from "./cli/serve.ts";
 import { addStatus } from "./cli/status.ts";
-import { addVersion, programVersion } from "./cli/version.ts";
+import { addVersion } from "./cli/version.ts";
+import { StartError } from "./start-error.ts";
+import { VERSION } from "./version.ts";
 
 const program = new Command("continuum")
   .description("A federated peer-to-peer memory for AI agents.")
-  .version(programVersion(), "-V, --version", "print the version")
+  .version(VERSION, "-V, --version", "print the version")
   .showHelpAfterError("(continuum --help lists the commands)")
   .addHelpText(
     "after",
@@ -38,7 +40,7 @@ function quietExit(command: Command): void {
 /** @returns the exit code; one sentence a fault, JSON where JSON was asked for */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage; // commander has printed it
-  const known = error instanceof CliError || (error instanceof Error && error.name === "StartError");
+  const known = error instanceof CliError || error instanceof StartError;
   const code = error instanceof Error && "code" in error ? String(error.code) : "unexpected";
   const text = known ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
   if (process.argv.includes("--json")) process.stderr.write(`${JSON.stringify({ error: { code, detail: text } })}\n`);

@@ -46,7 +46,7 @@ export class FederationNode {
   }
 
   start(): void {
-    mkdirSync(this.plan.dataDir, { recursive: true });
+    mkdirSync(this.plan.dataDir, { recursive: true, mode: 0o700 });
     if (existsSync(this.logFile) && statSync(this.logFile).size > LOG_KEPT_BYTES) renameSync(this.logFile, `${this.logFile}.1`);
     const log = openSync(this.logFile, "a");
     this.#logOffset = statSync(this.logFile).size;

@@ -50,8 +50,21 @@ function drawRecall({ memories, concepts }: RecallAnswer): string {
 }
 
 function reason(score: number, why: unknown): string {
-  const words = why === undefined ? "" : `: ${typeof why === "string" ? why : JSON.stringify(why)}`;
-  return `${score.toFixed(2)}${words}`;
+  return `${score.toFixed(2)}${why === undefined ? "" : ` ${whyInWords(why)}`}`;
+}
+
+/** Lists by their names, what is empty left out: `{words: ["bees"], links: []}` -> "(words: bees)". */
+function whyInWords(why: unknown): string {
+  if (typeof why !== "object" || why === null) return `(${String(why)})`;
+  const parts = Object.entries(why).flatMap(([name, value]) => {
+    const items = (Array.isArray(value) ? value : value === null || value === undefined ? [] : [value]).map(itemInWords);
+    return items.length === 0 ? [] : [`${name.replaceAll("_", " ")}: ${items.join(", ")}`];
+  });
+  return parts.length === 0 ? "" : `(${parts.join("; ")})`;
+}
+
+function itemInWords(item: unknown): string {
+  return typeof item === "object" && item !== null ? Object.values(item).join(" ") : String(item);
 }
 
 function wholeNumber(text: string): number {

@@ -47,7 +47,7 @@ function health({ quorum, partitions, completeness, sync_lag_seconds: lag, witne
   const replicas = partitions.filter(({ role }) => role === "replica").length;
   return [
     `Quorum ${quorum.available ? "is available" : "is NOT available"}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}.`,
-    `Here: replica of ${counted(replicas, "partition")}, witness of ${partitions.length - replicas} (keeping ${counted(witness.held_deltas, "delta")}).`,
+    `Here, of the partitions with data: replica of ${replicas}, witness of ${partitions.length - replicas} (keeping ${counted(witness.held_deltas, "delta")}).`,
     `Replication: ${(completeness * 100).toFixed(completeness === 1 ? 0 : 2)} % of what is known is here; oldest waiting delta ${lag.toFixed(1)} s.`,
   ].join("\n");
 }

@@ -1,12 +1,7 @@
-import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { PROTOCOL_VERSION } from "../../protocol/version.ts";
+import { VERSION } from "../version.ts";
 import { print, printJson } from "./print.ts";
-
-export function programVersion(): string {
-  const manifest: { version: string } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-  return manifest.version;
-}
 
 export function addVersion(program: Command): void {
   program
@@ -14,7 +9,7 @@ export function addVersion(program: Command): void {
     .description("print the version of this program, of the federation protocol it speaks, and of Node")
     .option("--json", "print JSON")
     .action(({ json }: { json?: boolean }) => {
-      const facts = { version: programVersion(), protocol_version: PROTOCOL_VERSION, node: process.version };
+      const facts = { version: VERSION, protocol_version: PROTOCOL_VERSION, node: process.version };
       if (json) printJson(facts);
       else print(`continuum ${facts.version} (protocol ${facts.protocol_version}, Node ${facts.node})`);
     });
