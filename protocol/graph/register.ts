@@ -8,16 +8,17 @@ export function mergeRegisters<T>(a: Register<T>, b: Register<T>): Register<T> {
   return order >= 0 ? a : b;
 }
 
+/** A field may have any name: "constructor" and "__proto__" are names like others here. */
 export function mergeFields(
   a: Readonly<Record<string, Register<string>>>,
   b: Readonly<Record<string, Register<string>>>,
 ): Record<string, Register<string>> {
-  const out: Record<string, Register<string>> = { ...a };
+  const out = new Map(Object.entries(a));
   for (const [field, register] of Object.entries(b)) {
-    const held = out[field];
-    out[field] = held === undefined ? register : mergeRegisters(held, register);
+    const held = out.get(field);
+    out.set(field, held === undefined ? register : mergeRegisters(held, register));
   }
-  return out;
+  return Object.fromEntries(out);
 }
 
 export function registersFrom(fields: Readonly<Record<string, string>>, by: { writer: WriterId; hlc: Hlc }): Record<string, Register<string>> {
