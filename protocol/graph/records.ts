@@ -80,7 +80,7 @@ export interface Turn {
   readonly assistant: string;
   readonly thinking: string;
   readonly metadata: string;
-  /** Sorted, so that joining two copies is idempotent. */
+  /** Sorted, each once, so that joining two copies is idempotent. */
   readonly concepts: readonly string[];
   readonly decisions: readonly string[];
   /** The keys that created it (several when a retry ran on two nodes); its tombstone inherits them. */

@@ -10,8 +10,8 @@ export function turnFrom(said: TurnBody, by: { writer: WriterId; hlc: Hlc }, key
     at: by.hlc,
     writer: by.writer,
     ...said,
-    concepts: [...said.concepts].sort(),
-    decisions: [...said.decisions].sort(),
+    concepts: union(said.concepts, []),
+    decisions: union(said.decisions, []),
     keys: [key],
   };
 }
