@@ -37,7 +37,9 @@ export function applyDelta(delta: Delta, state: RecordState, sameKey: readonly D
   const write = (kind: Kind, id: string, after: GraphRecord | undefined): void => {
     const name = `${kind}/${id}`;
     const before = changes.has(name) ? changes.get(name)?.before : state.record(tenant, kind, id);
+    // What came and went in one delta is a change back to nothing, not the change it was a moment ago.
     if (before !== undefined || after !== undefined) changes.set(name, { kind, id, before, after });
+    else changes.delete(name);
   };
   for (const entry of delta.body.entries) {
     const { id, record } = whatItSays(entry, delta, sameKey);
