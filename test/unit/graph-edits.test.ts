@@ -1,0 +1,131 @@
+import { describe, expect, it } from "vitest";
+import { conflicts, current } from "../../protocol/graph/editable.ts";
+import { isVisible } from "../../protocol/graph/record.ts";
+import type { Contribution, Memory } from "../../protocol/graph/records.ts";
+import { Author, START_MS, stateOf, TENANT } from "./graph-executions.ts";
+import type { StateInMemory } from "./state-in-memory.ts";
+
+const create = (content: string): Contribution => ({
+  op: "memory",
+  id: "m",
+  memory: { node: "n", session: "s", entity: "e", content, metadata: "{}", concepts: [] },
+});
+const edit = (fields: Extract<Contribution, { op: "edit" }>["fields"]): Contribution => ({ op: "edit", id: "m", fields });
+
+function memory(state: StateInMemory): Memory {
+  return state.record(TENANT, "memory", "m")!;
+}
+function shown(state: StateInMemory): { content: string; conflicts: string[] } {
+  const { content } = memory(state);
+  return { content: current(content), conflicts: conflicts(content) };
+}
+
+/** ann stored "first", ben and cat hold it. */
+function three(): { ann: Author; ben: Author; cat: Author } {
+  const [ann, ben, cat] = [new Author("ann"), new Author("ben"), new Author("cat")];
+  ann.write([create("first")], "k", START_MS);
+  ben.pull(ann);
+  cat.pull(ann);
+  return { ann, ben, cat };
+}
+
+describe("editing a memory", () => {
+  it("replaces what the editor had seen, in whatever order the two arrive", () => {
+    const { ann, ben } = three();
+    ben.write([edit({ content: "second" })], "e", START_MS + 1);
+    for (const order of [
+      [...ann.own, ...ben.own],
+      [...ben.own, ...ann.own],
+    ]) {
+      expect(shown(stateOf(order))).toEqual({ content: "second", conflicts: [] });
+    }
+  });
+
+  it("replaces it also when the editor's clock is behind", () => {
+    const { ben, cat } = three();
+    ben.write([edit({ content: "second" })], "e", START_MS + 1000);
+    cat.pull(ben);
+    cat.write([edit({ content: "third" })], "f", START_MS - 1000);
+    expect(shown(cat.state)).toEqual({ content: "third", conflicts: [] });
+  });
+
+  it("keeps two edits that did not see each other: the later is shown, the other reported", () => {
+    const { ann, ben, cat } = three();
+    ben.write([edit({ content: "of ben" })], "e", START_MS + 1);
+    cat.write([edit({ content: "of cat" })], "f", START_MS + 2);
+    for (const order of [
+      [...ann.own, ...ben.own, ...cat.own],
+      [...cat.own, ...ben.own, ...ann.own],
+    ]) {
+      expect(shown(stateOf(order))).toEqual({ content: "of cat", conflicts: ["of ben"] });
+    }
+  });
+
+  it("reports no conflict between two edits that say the same", () => {
+    const { ann, ben, cat } = three();
+    ben.write([edit({ content: "agreed" })], "e", START_MS + 1);
+    cat.write([edit({ content: "agreed" })], "f", START_MS + 2);
+    expect(shown(stateOf([...ann.own, ...ben.own, ...cat.own]))).toEqual({ content: "agreed", conflicts: [] });
+  });
+
+  it("resolves a conflict by an edit that saw both", () => {
+    const { ann, ben, cat } = three();
+    ben.write([edit({ content: "of ben" })], "e", START_MS + 1);
+    cat.write([edit({ content: "of cat" })], "f", START_MS + 2);
+    ann.pull(ben);
+    ann.pull(cat);
+    ann.write([edit({ content: "settled" })], "g", START_MS + 3);
+    for (const order of [
+      [...ann.own, ...ben.own, ...cat.own],
+      [...cat.own, ...ben.own, ...ann.own],
+    ]) {
+      expect(shown(stateOf(order))).toEqual({ content: "settled", conflicts: [] });
+    }
+  });
+
+  it("touches only the fields it names", () => {
+    const { ann, ben, cat } = three();
+    ben.write([edit({ content: "new content" })], "e", START_MS + 1);
+    cat.write([edit({ entity: "new entity", metadata: "[]", concepts: ["tide"] })], "f", START_MS + 2);
+    const { content, entity, metadata, concepts } = memory(stateOf([...ann.own, ...ben.own, ...cat.own]));
+    expect([current(content), current(entity), current(metadata), current(concepts)]).toEqual(["new content", "new entity", "[]", ["tide"]]);
+    expect([content, entity, metadata, concepts].flatMap((field) => conflicts<unknown>(field))).toEqual([]);
+  });
+
+  it("waits unseen when it arrives before the memory it edits", () => {
+    const { ann, ben } = three();
+    ben.write([edit({ content: "second" })], "e", START_MS + 1);
+    const early = stateOf(ben.own);
+    expect(isVisible(memory(early))).toBe(false);
+    for (const delta of ann.own) early.take(delta);
+    expect(isVisible(memory(early))).toBe(true);
+    expect(shown(early)).toEqual({ content: "second", conflicts: [] });
+  });
+
+  it("replaces through an edit that arrived before the memory: what the replaced edit had seen stays seen", () => {
+    const { ann, ben } = three();
+    ben.write([edit({ content: "second" })], "e", START_MS + 1);
+    const dan = new Author("dan");
+    dan.pull(ben);
+    dan.write([edit({ content: "third" })], "f", START_MS + 2);
+    for (const order of [
+      [...ann.own, ...ben.own, ...dan.own],
+      [...dan.own, ...ann.own, ...ben.own],
+      [...dan.own, ...ben.own, ...ann.own],
+    ]) {
+      expect(shown(stateOf(order))).toEqual({ content: "third", conflicts: [] });
+    }
+  });
+
+  it("does nothing to a deleted memory, in whatever order the two arrive (P6)", () => {
+    const { ann, ben, cat } = three();
+    ben.write([edit({ content: "second" })], "e", START_MS + 1);
+    cat.write([{ op: "delete", kind: "memory", id: "m" }], "d", START_MS + 2);
+    const states = [
+      [...ann.own, ...ben.own, ...cat.own],
+      [...cat.own, ...ben.own, ...ann.own],
+    ].map((order) => stateOf(order).bytes());
+    expect(Object.keys(states[0]!)).toEqual([`${TENANT}|tombstone|memory/m`]);
+    expect(states[1]).toEqual(states[0]);
+  });
+});
