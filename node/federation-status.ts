@@ -99,6 +99,20 @@ export class FederationView {
     };
   }
 
+  /** Records of the partitions whose first replica is this node, so that a sum over nodes counts each once. */
+  firstReplicaRecords(): { readonly concepts: number; readonly entities: number; readonly memories: number } {
+    const { replica, layout, store } = this.#engine;
+    let concepts = 0;
+    let memories = 0;
+    for (const partition of replica?.partitions() ?? []) {
+      if (groupOf(layout as Layout, partition).replicas[0]?.writer !== this.#engine.writer) continue;
+      const counts = store.staged.counts(partition);
+      concepts += counts.concept;
+      memories += counts.memory;
+    }
+    return { concepts, entities: concepts, memories };
+  }
+
   readiness(): Readiness {
     const { layout } = this.#engine;
     const reasons: string[] = [];

@@ -1,7 +1,6 @@
 /** One running node: the one file that knows all parts. Opens from the disk upwards, closes in the opposite order. */
 import { mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { FastifyInstance } from "fastify";
 import { CryptoError } from "../crypto/errors.ts";
 import { sha256Hex } from "../crypto/hash.ts";
 import { createKeyring, type Keyring } from "../crypto/keyring.ts";
@@ -9,7 +8,8 @@ import type { NodeId } from "../protocol/ids.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine.ts";
 import { FederationView } from "./federation-status.ts";
-import { createHttp } from "./http/server.ts";
+import { ensureAdminKey } from "./first-key.ts";
+import { createHttp, type HttpServer } from "./http/server.ts";
 import { loadNodeKey } from "./identity-file.ts";
 import { keyOperations } from "./keys.ts";
 import { createLog } from "./log.ts";
@@ -65,6 +65,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
   const store = await Store.open(db, index, system.randomBytes);
   const metrics = createMetrics(async () => ({
     federation: await view.status({ fingerprints: false }),
+    records: view.firstReplicaRecords(),
     databaseBytes: await folderBytes(storeFolder),
   }));
   const keyring = config.federationSecrets.length > 0 ? createKeyring(config.federationSecrets) : undefined;
@@ -129,10 +130,15 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     version: VERSION,
     status: (ask) => view.status(ask),
     readiness: () => view.readiness(),
-    checks: async () => ({ database: "ok", disk_space: (await freeDiskBytes(config.dataDir)) < DISK_LOW_BYTES ? "degraded" : "ok" }),
+    checks: async () => ({
+      database: (await store.answers()) ? "ok" : "failed",
+      disk_space: (await freeDiskBytes(config.dataDir)) < DISK_LOW_BYTES ? "degraded" : "ok",
+    }),
   });
   closing.push(() => http.close());
   const url = await listen(http, config);
+  const cancelFirstKey = ensureAdminKey({ config, router, system, log, print: (text) => process.stdout.write(`${text}\n`) });
+  closing.push(async () => cancelFirstKey());
   return {
     url,
     federationAddresses: net?.listenAddresses() ?? [],
@@ -178,7 +184,7 @@ function openNet(
   );
 }
 
-async function listen(http: FastifyInstance, config: Config): Promise<string> {
+async function listen(http: HttpServer, config: Config): Promise<string> {
   try {
     return await http.listen({ host: config.host, port: config.apiPort });
   } catch (error) {

@@ -14,6 +14,7 @@
  * | `d/ppp/writer/n` | log: header bytes, body bytes |
  * | `s/ppp/writer/n` | sealed delta a witness keeps |
  * | `k/ppp/key` | executions of an idempotency key |
+ * | `n/ppp` | how many visible concepts, links, turns and memories the partition has |
  * | `r/ppp/tenant/kind/id` | materialised record |
  * | `i/ppp/tenant/...` | rows of the search index |
  *
@@ -44,6 +45,7 @@ const n = (seq: number): string => seq.toString(16).padStart(12, "0");
 export const keys = {
   frontier: (partition: Partition): string => `f/${at(partition)}`,
   marks: (partition: Partition): string => `w/${at(partition)}`,
+  counts: (partition: Partition): string => `n/${at(partition)}`,
   log: (partition: Partition, writer: WriterId, seq: number): string => `d/${at(partition)}/${writer}/${n(seq)}`,
   sealed: (partition: Partition, writer: WriterId, seq: number): string => `s/${at(partition)}/${writer}/${n(seq)}`,
   idempotency: (partition: Partition, key: KeyHash): string => `k/${at(partition)}/${key}`,
@@ -58,6 +60,7 @@ export function under(prefix: string): { gte: string; lt: string } {
 export const ranges = {
   frontiers: () => under("f"),
   marks: () => under("w"),
+  counts: () => under("n"),
   records: (partition: Partition) => under(`r/${at(partition)}`),
   sealed: () => under("s"),
   index: (partition: Partition, tenant: string) => under(`i/${at(partition)}/${tenant}`),
@@ -69,7 +72,7 @@ export function sealedAt(key: string): { partition: Partition; writer: WriterId;
   return { partition: Number(partition) as Partition, writer: writer as WriterId, seq: Number.parseInt(seq as string, 16) };
 }
 
-/** Partition out of `f/ppp` or `w/ppp`. */
+/** Partition out of `f/ppp`, `w/ppp` or `n/ppp`. */
 export function partitionAt(key: string): Partition {
   return Number(key.slice(2)) as Partition;
 }

@@ -47,3 +47,20 @@ export function encodeHlc(hlc: Hlc): Uint8Array {
 export function decodeHlc(bytes: Uint8Array): Hlc {
   return asHlc(decodeWire(bytes, 64));
 }
+
+/** Visible records of a partition. */
+export interface RecordCounts {
+  concept: number;
+  link: number;
+  turn: number;
+  memory: number;
+}
+export const NO_RECORDS: Readonly<RecordCounts> = { concept: 0, link: 0, turn: 0, memory: 0 };
+
+export function encodeCounts(counts: RecordCounts): Uint8Array {
+  return encodeWire([counts.concept, counts.link, counts.turn, counts.memory]);
+}
+export function decodeCounts(bytes: Uint8Array): RecordCounts {
+  const [concept, link, turn, memory] = asArray(decodeWire(bytes, 64), "counts", 4);
+  return { concept: asCount(concept, "concepts"), link: asCount(link, "links"), turn: asCount(turn, "turns"), memory: asCount(memory, "memories") };
+}

@@ -15,7 +15,18 @@ import { headOf, type StagedState } from "../../protocol/replica.ts";
 import type { GraphIndex, RecordChange } from "../ports.ts";
 import { keys, META, protect, unprotect } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
-import { decodeExecutions, decodePair, type ExecutionAt, encodeExecutions, encodeHeads, encodeHlc, encodePair } from "./rows.ts";
+import {
+  decodeExecutions,
+  decodePair,
+  type ExecutionAt,
+  encodeCounts,
+  encodeExecutions,
+  encodeHeads,
+  encodeHlc,
+  encodePair,
+  NO_RECORDS,
+  type RecordCounts,
+} from "./rows.ts";
 
 /** A value that is not on disk yet; `undefined` deletes. Kept decoded, encoded when flushed. */
 type Row =
@@ -49,6 +60,8 @@ export class Staged implements StagedState {
   /** Sealed deltas on disk or on their way: per stream the seqs and sizes, ascending. */
   readonly #sealed = new Map<string, { seq: number; bytes: number }[]>();
   readonly #partitions = new Map<string, Partition>();
+  readonly #counts: Map<Partition, RecordCounts>;
+  readonly #counted = new Set<Partition>();
 
   constructor(
     db: Level,
@@ -58,11 +71,13 @@ export class Staged implements StagedState {
       marks: readonly StreamHead[];
       sealed: readonly { partition: Partition; writer: WriterId; seq: number; bytes: number }[];
       highWater: Hlc;
+      counts: ReadonlyMap<Partition, RecordCounts>;
     },
   ) {
     this.#db = db;
     this.#index = index;
     this.#highWater = loaded.highWater;
+    this.#counts = new Map(loaded.counts);
     for (const head of loaded.frontiers) headsOf(this.#frontiers, head.partition).set(head.writer, head);
     for (const head of loaded.marks) headsOf(this.#marks, head.partition).set(head.writer, head);
     for (const { partition, writer, seq, bytes } of loaded.sealed) this.#sealedOf(partition, writer).push({ seq, bytes });
@@ -82,6 +97,11 @@ export class Staged implements StagedState {
       for (const one of list) bytes += one.bytes;
     }
     return { deltas, bytes };
+  }
+
+  /** Visible records of a partition, what is staged included. */
+  counts(partition: Partition): Readonly<RecordCounts> {
+    return this.#counts.get(partition) ?? NO_RECORDS;
   }
 
   // ---- StagedState ---------------------------------------------------------------------------------------------
@@ -168,6 +188,9 @@ export class Staged implements StagedState {
       else operations.push({ type: "put", key, value: protect(encodeRow(row)) });
     }
     for (const { key, heads } of this.#touched.values()) operations.push({ type: "put", key, value: protect(encodeHeads(heads)) });
+    for (const partition of this.#counted)
+      operations.push({ type: "put", key: keys.counts(partition), value: protect(encodeCounts(this.counts(partition))) });
+    this.#counted.clear();
     operations.push({ type: "put", key: META.clock, value: protect(encodeHlc(this.#highWater)) });
     return operations;
   }
@@ -190,10 +213,19 @@ export class Staged implements StagedState {
       const seen: RecordChange = { tenant, kind: change.kind, id: change.id, before: visible(change.before), after: visible(change.after) };
       if (seen.before === undefined && seen.after === undefined) continue;
       this.#changes.push(seen);
+      this.#count(partition, seen);
       for (const row of this.#index.rows(seen))
         this.#rows.set(keys.index(partition, tenant, row.key), row.value === undefined ? undefined : { bytes: row.value });
     }
     this.#highWater = laterHlc(this.#highWater, delta.header.hlc);
+  }
+
+  #count(partition: Partition, { kind, before, after }: RecordChange): void {
+    if (kind === "tombstone" || kind === "register" || (before === undefined) === (after === undefined)) return;
+    const counts = { ...this.counts(partition) };
+    counts[kind] += after === undefined ? -1 : 1;
+    this.#counts.set(partition, counts);
+    this.#counted.add(partition);
   }
 
   #record(key: string): GraphRecord | undefined {

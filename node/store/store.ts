@@ -10,7 +10,7 @@ import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
 import { keys, META, type MetaKey, partitionAt, protect, ranges, STORE_FORMAT, sealedAt, unprotect } from "./keyspace.ts";
 import type { Level } from "./level-port.ts";
-import { decodeHeads, decodeHlc, decodePair } from "./rows.ts";
+import { decodeCounts, decodeHeads, decodeHlc, decodePair, type RecordCounts } from "./rows.ts";
 import { type Flush, Staged } from "./staged.ts";
 import { StoreError } from "./store-error.ts";
 
@@ -73,9 +73,11 @@ export class Store {
     for await (const [key, value] of db.iterator(ranges.marks())) streams.marks.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
     const sealed: { partition: Partition; writer: WriterId; seq: number; bytes: number }[] = [];
     for await (const [key, value] of db.iterator(ranges.sealed())) sealed.push({ ...sealedAt(key), bytes: value.length });
+    const counts = new Map<Partition, RecordCounts>();
+    for await (const [key, value] of db.iterator(ranges.counts())) counts.set(partitionAt(key), decodeCounts(unprotect(key, value)));
     const clock = await db.get(META.clock);
     const highWater = clock === undefined ? HLC_ZERO : decodeHlc(unprotect(META.clock, clock));
-    const staged = new Staged(db, index, { ...streams, sealed, highWater });
+    const staged = new Staged(db, index, { ...streams, sealed, highWater, counts });
     const store = new Store(db, words.decode(unprotect(META.incarnation, incarnation)) as Incarnation, staged, streams);
     store.highWater = highWater;
     return store;
@@ -198,6 +200,14 @@ export class Store {
     } finally {
       await snapshot.close();
     }
+  }
+
+  /** Whether it can still be read. */
+  async answers(): Promise<boolean> {
+    return this.#db.get(META.format).then(
+      (value) => value !== undefined,
+      () => false,
+    );
   }
 
   close(): Promise<void> {
