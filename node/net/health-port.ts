@@ -1,6 +1,7 @@
 /**
  * One port, two languages: libp2p, and plain HTTP for probes (`GET /health`, `GET /ready`). A connection that begins with "GET " or "HEAD"
- * goes to HTTP, every other to libp2p's own listener, in the same process and without a second hop, so remote addresses stay true.
+ * goes to HTTP, one that begins as libp2p does to libp2p's own listener, in the same process and without a second hop, so remote addresses stay
+ * true; any other is closed.
  */
 import { createServer, type Server as HttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { type Socket, Server as TcpServer } from "node:net";
@@ -13,6 +14,8 @@ export type HealthAnswer = (path: HealthPath) => { readonly status: number; read
 /** A connection that says nothing for so long is closed. */
 const FIRST_BYTES_MS = 5_000;
 const SNIFF_BYTES = 4;
+/** Every libp2p connection begins with "/multistream/1.0.0\n" after its length, 19. */
+const LIBP2P_FIRST_BYTE = 19;
 
 type TcpComponents = Parameters<ReturnType<typeof tcp>>[0];
 
@@ -36,12 +39,17 @@ function divide(listener: Listener, http: HttpServer, sockets: Set<Socket>): Lis
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
-    sniff(socket, (isHttp) => (isHttp ? http.emit("connection", socket) : toLibp2p(socket)));
+    sniff(socket, (first) => {
+      if (looksLikeHttp(first)) http.emit("connection", socket);
+      // The listener throws at a socket that comes while it stops, and nobody could catch that.
+      else if (first[0] === LIBP2P_FIRST_BYTE && server.listening) toLibp2p(socket);
+      else socket.destroy();
+    });
   });
   return listener;
 }
 
-function sniff(socket: Socket, decided: (isHttp: boolean) => void): void {
+function sniff(socket: Socket, decided: (first: Buffer) => void): void {
   const hangUp = () => socket.destroy();
   const timer = setTimeout(hangUp, FIRST_BYTES_MS);
   socket.on("error", hangUp);
@@ -55,7 +63,7 @@ function sniff(socket: Socket, decided: (isHttp: boolean) => void): void {
     socket.unshift(first);
     clearTimeout(timer);
     socket.off("readable", look);
-    decided(looksLikeHttp(first));
+    decided(first);
     socket.off("error", hangUp);
   };
   socket.on("readable", look);
