@@ -71,7 +71,7 @@ async function send(client: ClientOptions, request: ApiRequest): Promise<Respons
 
 function unreachable(url: string, error: unknown): CliError {
   const cause = error instanceof Error ? (error.cause ?? error) : error;
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : cause instanceof Error ? cause.name : "";
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : cause instanceof Error ? cause.message : "";
   const sentence =
     code === "ECONNREFUSED"
       ? `No node listens at ${url}. Start one with \`npm start\`, or name another with --url or CONTINUUM_URL.`

@@ -1,0 +1,92 @@
+import { expect, test } from "vitest";
+import { drawTable } from "../../node/cli/print.ts";
+import { drawStatus } from "../../node/cli/status.ts";
+import type { FederationStatus, PeerStatus } from "../../node/status.ts";
+
+const peer = (name: string, more: Partial<PeerStatus> = {}): PeerStatus => ({
+  id: `12D3KooW${name}abcdefgh`,
+  name,
+  incarnation: "0".repeat(32),
+  zone: "",
+  role: "member",
+  connected: true,
+  healthy: true,
+  latency_ms: 0.42,
+  last_seen: "2026-11-21T12:00:00.000Z",
+  behind: 0,
+  ...more,
+});
+const status: FederationStatus = {
+  node: {
+    id: "12D3KooWselfabcdefgh",
+    name: "alice",
+    incarnation: "1".repeat(32),
+    writer: "w",
+    role: "member",
+    zone: "east",
+    version: "0.1.0",
+    protocol_version: 1,
+  },
+  layout: {
+    version: 1,
+    federation_id: "79d4fff3656ec4a1",
+    replication_factor: 2,
+    resonance_decay: 0.85,
+    hebbian_rate: 0.15,
+    period_ms: 1,
+    members: [],
+  },
+  waiting_for: [],
+  consistency: "quorum",
+  peers: [peer("bob"), peer("carol", { connected: false, healthy: false, latency_ms: null, behind: 1 })],
+  quorum: { available: true, short_groups: 0, group_size: 3, quorum: 2 },
+  sync_lag_seconds: 1.25,
+  completeness: 0.995,
+  witness: { held_deltas: 1, held_bytes: 100 },
+  partitions: [
+    { partition: 1, role: "replica", replicas: [], witnesses: [], frontier: {}, held_deltas: 0, fingerprint: "ab" },
+    { partition: 2, role: "witness", replicas: [], witnesses: [], frontier: {}, held_deltas: 1, fingerprint: null },
+  ],
+};
+
+test("a federation is drawn as a table a person can read", () => {
+  expect(
+    drawStatus(status),
+  ).toBe(`Federation 79d4fff3 · layout 1 · replication factor 2 · quorum 2 of 3 · default consistency quorum · seen from alice
+
+node     zone  role    state                                              round trip  behind    id
+alice *  east  member  this node                                                                ..abcdefgh
+bob      -     member  healthy                                            0.4 ms      0 deltas  ..abcdefgh
+carol    -     member  not connected, last seen 2026-11-21T12:00:00.000Z              1 delta   ..abcdefgh
+
+Quorum is available.
+Here, of the partitions with data: replica of 1, witness of 1 (keeping 1 delta).
+Replication: 99.50 % of what is known is here; oldest waiting delta 1.3 s.`);
+});
+
+test("a lost quorum and short groups are said in words", () => {
+  const drawn = drawStatus({ ...status, quorum: { available: false, short_groups: 256, group_size: 2, quorum: 2 } });
+  expect(drawn).toContain("Quorum is NOT available; 256 partitions with a short group.");
+});
+
+test("a node that waits for layout 1 names whom it waits for", () => {
+  expect(drawStatus({ ...status, layout: null, waiting_for: ["bob", "carol"] }).split("\n")[0]).toBe(
+    "alice waits for layout 1: bob, carol not heard from yet",
+  );
+});
+
+test("a single node says that it is one", () => {
+  expect(drawStatus({ ...status, node: { ...status.node, role: "single" } })).toMatch(/^alice is a single node/);
+});
+
+test("columns are as wide as their widest cell and lines end without spaces", () => {
+  expect(
+    drawTable(
+      ["a", "long head"],
+      [
+        ["wide cell", ""],
+        ["x", "y"],
+      ],
+    ),
+  ).toBe("a          long head\nwide cell\nx          y");
+});
