@@ -5,10 +5,11 @@
 import type { Delta, Entry } from "../delta.ts";
 import { conceptFrom, forgottenConcept } from "./concept.ts";
 import { EMPTY_COUNTER, withRemoval, withRepeats } from "./counter.ts";
+import { sortDots } from "./editable.ts";
 import { linkFrom } from "./link.ts";
 import { editFrom, memoryFrom } from "./memory.ts";
 import { mergeRecords } from "./record.ts";
-import { type Concept, type Execution, type GraphRecord, type Kind, type Link, linkId, type RecordOf } from "./records.ts";
+import { type Concept, type Dot, type Execution, type GraphRecord, type Kind, type Link, linkId, type Memory, type RecordOf } from "./records.ts";
 import { registersFrom } from "./register.ts";
 import { tombstoneId } from "./tombstone.ts";
 import { turnFrom } from "./turn.ts";
@@ -64,9 +65,12 @@ function whatItSays(entry: Entry, delta: Delta, sameKey: readonly Delta[]): { re
     case "turn":
       return { id: entry.id, record: turnFrom(entry.turn, by, delta.header.key) };
     case "memory":
-      return { id: entry.id, record: memoryFrom(entry.memory, by, delta.header.key) };
+      return {
+        id: entry.id,
+        record: joined(executionsOfEntry(entry, delta, sameKey).map((one) => memoryFrom(one.entry.memory, one.by, delta.header.key))),
+      };
     case "edit":
-      return { id: entry.id, record: editFrom(entry.fields, by, delta.header.saw) };
+      return { id: entry.id, record: joined(executionsOfEntry(entry, delta, sameKey).map((one) => editFrom(one.entry.fields, one.by, one.saw))) };
     case "tombstone":
       return {
         id: tombstoneId(entry.of, entry.id),
@@ -97,6 +101,22 @@ function correctedLink(said: Link, entry: Extract<Entry, { op: "link" }>, delta:
     sameKey,
   );
   return executions.length < 2 ? said : { ...said, activations: withRepeats(said.activations, delta.header.key, executions) };
+}
+
+/** The same for what a person may correct: every execution says its version again, and names the others as siblings. */
+function executionsOfEntry<E extends Extract<Entry, { op: "memory" | "edit" }>>(entry: E, delta: Delta, sameKey: readonly Delta[]) {
+  const all = [{ entry, header: delta.header }];
+  for (const other of sameKey) {
+    for (const one of other.body.entries) if (one.op === entry.op && one.id === entry.id) all.push({ entry: one as E, header: other.header });
+  }
+  return all.map((one) => {
+    const siblings = sortDots(all.flatMap(({ header }): Dot[] => (header === one.header ? [] : [[header.writer, header.seq]])));
+    return { entry: one.entry, saw: one.header.saw, by: { writer: one.header.writer, seq: one.header.seq, hlc: one.header.hlc, siblings } };
+  });
+}
+
+function joined(memories: readonly Memory[]): Memory {
+  return memories.reduce((a, b) => mergeRecords(a, b));
 }
 
 function executionsOf(massIn: (entry: Entry) => number | undefined, mass: number, delta: Delta, sameKey: readonly Delta[]): Execution[] {

@@ -2,15 +2,24 @@
  * A field a person may correct. A version is replaced by an edit whose author had seen it (`saw` covers its dot), otherwise both are kept:
  * the multi-value register of Shapiro, Preguica, Baquero, Zawirski 2011. An edit's `saw` is joined with the `saw` of the versions it replaces,
  * which makes "replaces" transitive; without that, the result would depend on the order of arrival.
+ *
+ * A request that ran on two nodes (P5) gives two versions that name each other as siblings. An edit that saw only one of them covers the other too:
+ * it stays in the record, last, and readers do not see it. It is not dropped, because what its own author saw may replace a version yet to arrive.
  */
 import { compareHlc } from "../clock.ts";
 import type { WriterId } from "../ids.ts";
-import type { Editable, Version } from "./records.ts";
+import type { Dot, Editable, Version } from "./records.ts";
 
 export function mergeEditables<T>(a: Editable<T>, b: Editable<T>): Editable<T> {
-  const all = [...a];
-  for (const version of b) if (!all.some((held) => held.writer === version.writer && held.seq === version.seq)) all.push(version);
-  return all.filter((version) => !all.some((other) => other !== version && replaces(other, version))).sort(newestFirst);
+  const all = new Map<string, Version<T>>();
+  for (const version of [...a, ...b]) {
+    const name = `${version.writer}/${version.seq}`;
+    const held = all.get(name);
+    all.set(name, held === undefined ? version : { ...version, siblings: mergeDots(held.siblings, version.siblings) });
+  }
+  const versions = [...all.values()];
+  const kept = versions.filter((version) => !versions.some((other) => other !== version && covers(other, version.writer, version.seq)));
+  return kept.sort((x, y) => Number(isCovered(x, kept)) - Number(isCovered(y, kept)) || newestFirst(x, y));
 }
 
 /** What readers get. */
@@ -23,7 +32,7 @@ export function conflicts<T>(field: Editable<T>): T[] {
   const seen = new Set([JSON.stringify(current(field))]);
   return field.slice(1).flatMap((version) => {
     const text = JSON.stringify(version.value);
-    if (seen.has(text)) return [];
+    if (seen.has(text) || isCovered(version, field)) return [];
     seen.add(text);
     return [version.value];
   });
@@ -40,8 +49,26 @@ export function sawOf(frontier: Readonly<Record<WriterId, number>>, replaced: re
   return saw;
 }
 
-function replaces(edit: Version<unknown>, version: Version<unknown>): boolean {
-  return (edit.saw[version.writer] ?? 0) >= version.seq;
+function covers(edit: Version<unknown>, writer: WriterId, seq: number): boolean {
+  return (edit.saw[writer] ?? 0) >= seq;
+}
+
+/** An edit that is no sibling saw another execution of the same request. */
+function isCovered(version: Version<unknown>, field: Editable<unknown>): boolean {
+  return field.some(
+    (edit) =>
+      !version.siblings.some(([writer, seq]) => writer === edit.writer && seq === edit.seq) &&
+      version.siblings.some(([writer, seq]) => covers(edit, writer, seq)),
+  );
+}
+
+function mergeDots(a: readonly Dot[], b: readonly Dot[]): readonly Dot[] {
+  if (b.length === 0) return a;
+  return sortDots([...a, ...b.filter(([writer, seq]) => !a.some((held) => held[0] === writer && held[1] === seq))]);
+}
+
+export function sortDots(dots: readonly Dot[]): readonly Dot[] {
+  return [...dots].sort((x, y) => (x[0] < y[0] ? -1 : x[0] > y[0] ? 1 : x[1] - y[1]));
 }
 
 function newestFirst(a: Version<unknown>, b: Version<unknown>): number {

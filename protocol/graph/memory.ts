@@ -3,12 +3,13 @@ import { compareHlc, HLC_NEVER, type Hlc } from "../clock.ts";
 import type { EditFields, MemoryBody } from "../delta.ts";
 import type { KeyHash, WriterId } from "../ids.ts";
 import { mergeEditables } from "./editable.ts";
-import type { Editable, Memory } from "./records.ts";
+import type { Dot, Editable, Memory } from "./records.ts";
 
 interface By {
   readonly writer: WriterId;
   readonly seq: number;
   readonly hlc: Hlc;
+  readonly siblings: readonly Dot[];
 }
 
 export function memoryFrom(said: MemoryBody, by: By, key: KeyHash): Memory {

@@ -7,7 +7,7 @@ import { DELTA_BODY_MAX_BYTES } from "../limits.ts";
 import { conceptIsVisible, mergeConcepts } from "./concept.ts";
 import { linkIsVisible, mergeLinks } from "./link.ts";
 import { memoryHasArrived, mergeMemories } from "./memory.ts";
-import type { ConceptType, Counter, Editable, Execution, GraphRecord, Kind, Register, RegisterRecord, Share, Version } from "./records.ts";
+import type { ConceptType, Counter, Dot, Editable, Execution, GraphRecord, Kind, Register, RegisterRecord, Share, Version } from "./records.ts";
 import { mergeFields } from "./register.ts";
 import { mergeTombstones } from "./tombstone.ts";
 import { mergeTurns } from "./turn.ts";
@@ -198,8 +198,22 @@ const editable = <T extends Wire>(field: Editable<T>): Wire =>
   field.map((version) => [version.value, version.hlc, version.writer, version.seq, sortedEntries(version.saw).map(([writer, seq]) => [writer, seq])]);
 function asEditable<T>(wire: Wire | undefined, asValue: (value: Wire | undefined) => T): Editable<T> {
   return asArray(wire, "editable").map((row): Version<T> => {
-    const [value, hlc, writer, seq, saw] = asArray(row, "version", 5);
-    return { value: asValue(value), hlc: asHlc(hlc), writer: asToken<WriterId>(writer, "writer"), seq: asCount(seq, "seq"), saw: asSaw(saw) };
+    const [value, hlc, writer, seq, saw, siblings] = asArray(row, "version", 6);
+    return {
+      value: asValue(value),
+      hlc: asHlc(hlc),
+      writer: asToken<WriterId>(writer, "writer"),
+      seq: asCount(seq, "seq"),
+      saw: asSaw(saw),
+      siblings: asDots(siblings),
+    };
+  });
+}
+
+function asDots(wire: Wire | undefined): readonly Dot[] {
+  return asArray(wire, "dots").map((pair) => {
+    const [writer, seq] = asArray(pair, "dot", 2);
+    return [asToken<WriterId>(writer, "writer"), asCount(seq, "seq")];
   });
 }
 

@@ -38,6 +38,9 @@ export interface Register<T> {
   readonly writer: WriterId;
 }
 
+/** The place of a delta: its writer and number. */
+export type Dot = readonly [writer: WriterId, seq: number];
+
 /** One version of an editable field. `saw` is what its author held: a version is replaced by an edit that saw it, else both are kept. */
 export interface Version<T> {
   readonly value: T;
@@ -45,8 +48,10 @@ export interface Version<T> {
   readonly writer: WriterId;
   readonly seq: number;
   readonly saw: Readonly<Record<WriterId, number>>;
+  /** Other executions of the same request (a retry that ran on two nodes), sorted: who saw one of them saw this. Almost always empty. */
+  readonly siblings: readonly Dot[];
 }
-/** Versions that did not see each other, newest first; the first is what readers get, the others are reported as conflicts. */
+/** Versions that did not see each other; the first is what readers get (editable.ts says what of the others is a conflict). */
 export type Editable<T> = readonly Version<T>[];
 
 /** Id: the folded name (see node/memory/text.ts). */
