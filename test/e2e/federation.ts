@@ -31,6 +31,8 @@ export interface Federation {
   readonly dataDir: string;
   /** Until layout 1 is formed and every running node is ready. @throws Error with the logs after `ms` */
   ready(ms?: number): Promise<void>;
+  /** One more process in the same folder, ended by `stop` too; `env` is all it is told besides its name, ports and folder. */
+  add(name: string, env: Readonly<Record<string, string>>): Promise<FederationNode>;
   /** The last lines of every node's log, for a failed test. */
   logs(): string;
   stop(): Promise<void>;
@@ -78,15 +80,22 @@ export async function startFederation(options: FederationOptions = {}): Promise<
     (port, index) => new NodeProcess(names[index]!, port, join(dataDir, names[index]!), { ...federationEnv(index), ...options.env }),
   );
   for (const node of nodes) node.start();
+  const added: NodeProcess[] = [];
   const federation: Federation = {
     nodes,
     urls: nodes.map(({ url }) => url),
     secret,
     dataDir,
     ready: (ms = READY_MS_MAX) => waitReady(nodes, ms),
-    logs: () => nodes.map((node) => node.logTail()).join("\n"),
+    add: async (name, env) => {
+      const node = new NodeProcess(name, (await freePorts(1))[0]!, join(dataDir, name), env);
+      added.push(node);
+      node.start();
+      return node;
+    },
+    logs: () => [...nodes, ...added].map((node) => node.logTail()).join("\n"),
     stop: async () => {
-      await Promise.all(nodes.map((node) => node.stop()));
+      await Promise.all([...nodes, ...added].map((node) => node.stop()));
       if (options.dataDir === undefined) rmSync(dataDir, { recursive: true, force: true });
     },
   };
