@@ -134,7 +134,7 @@ async function readNonce(channel: Channel, options: SecureConnectionOptions): Pr
   if (message[0] !== VERSION || message.length !== 1 + PROOF_NONCE_BYTES) {
     throw new NetError("REFUSED", `the other side speaks version ${message[0]} of admission, we speak ${VERSION}`);
   }
-  return message.slice(1);
+  return new Uint8Array(message.subarray(1));
 }
 
 /** The stream under an encrypter is the transport's connection, which knows where it comes from. */

@@ -151,7 +151,8 @@ export class FrameReader {
       this.#body = new Uint8Array(length);
       return at;
     }
-    this.#finish(piece.slice(at, at + length));
+    // Not slice(): pieces are Buffers, whose slice is a view of memory that noise and the socket own.
+    this.#finish(new Uint8Array(piece.subarray(at, at + length)));
     return at + length;
   }
 

@@ -51,8 +51,9 @@ function divide(listener: Listener, http: HttpServer, sockets: Set<Socket>): Lis
 
 function sniff(socket: Socket, decided: (first: Buffer) => void): void {
   const hangUp = () => socket.destroy();
-  const timer = setTimeout(hangUp, FIRST_BYTES_MS);
   socket.on("error", hangUp);
+  socket.on("timeout", hangUp);
+  socket.setTimeout(FIRST_BYTES_MS);
   let first: Buffer = Buffer.alloc(0);
   const look = () => {
     const chunk: Buffer | null = socket.read();
@@ -61,13 +62,13 @@ function sniff(socket: Socket, decided: (first: Buffer) => void): void {
     if (first.length < SNIFF_BYTES && looksLikeHttp(first)) return;
     // Given back only once decided: unshift makes the socket readable again at once, for ever while too little has come.
     socket.unshift(first);
-    clearTimeout(timer);
+    socket.setTimeout(0);
+    socket.off("timeout", hangUp);
     socket.off("readable", look);
     decided(first);
     socket.off("error", hangUp);
   };
   socket.on("readable", look);
-  socket.once("close", () => clearTimeout(timer));
 }
 
 /** Also true of a beginning of "GET " or "HEAD": then more bytes are waited for. */

@@ -103,6 +103,24 @@ describe("a link between two nodes", () => {
     expect(numberOf(again.frames[0]!.frame)).toBe(7);
   });
 
+  it("stands a peer that restarts again and again under load", async () => {
+    const alice = await testNet();
+    let bob = await testNet({ seed: 5, peers: [alice.address()] });
+    const port = bob.port();
+    await until(() => joined(alice, bob), "a link");
+    const load = setInterval(() => {
+      for (let i = 0; i < 50; i++) for (const node of [alice, bob]) for (const peer of node.net.connected()) node.net.send(peer, numbered(i, 2_000));
+    }, 2);
+    for (let restart = 0; restart < 6; restart++) {
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      await stopNet(bob);
+      bob = await testNet({ seed: 5, federationPort: port, peers: [alice.address()] });
+      await until(() => joined(alice, bob), `link ${restart}`);
+    }
+    clearInterval(load);
+    expect(alice.net.connected()).toEqual([bob.net.self]);
+  });
+
   it("finds a wanted peer through the saved address book alone", async () => {
     const alice = await testNet({ seed: 2 });
     const bob = await testNet({ seed: 3, peers: [alice.address()] });
