@@ -10,7 +10,8 @@ import { ProtocolError } from "./errors.ts";
 import { asHlc, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/record.ts";
 import { CONCEPT_TYPES, type ConceptType, type Share } from "./graph/records.ts";
 import { type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
-import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX } from "./limits.ts";
+import { partitionOf } from "./layout.ts";
+import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES } from "./limits.ts";
 
 /** Base64url of 32 bytes. */
 export type HeaderHash = string;
@@ -103,20 +104,24 @@ export function buildDelta(header: Omit<DeltaHeader, "bodyHash">, body: DeltaBod
   }
   const full: DeltaHeader = { ...header, bodyHash: hashOf(bodyBytes) };
   const headerBytes = encodeWire([full.writer, full.partition, full.seq, full.previous, full.hlc, full.key, full.bodyHash, sawToWire(full.saw)]);
+  if (headerBytes.length > DELTA_HEADER_MAX_BYTES)
+    throw new ProtocolError("TOO_LARGE", "a delta header larger than its bound", { bytes: headerBytes.length });
   return { header: full, headerBytes, hash: hashOf(headerBytes), body, bodyBytes };
 }
 
-/** Parses and verifies: the body is the one the header names. @throws ProtocolError MALFORMED, TOO_LARGE */
+/** Parses and verifies: the body is the one the header names, its tenant lives in the partition. @throws ProtocolError MALFORMED, TOO_LARGE */
 export function parseDelta(headerBytes: Uint8Array, bodyBytes: Uint8Array): Delta {
   const header = parseHeader(headerBytes);
   if (hashOf(bodyBytes) !== header.bodyHash) throw new ProtocolError("MALFORMED", "a body that is not the one its header names");
-  return { header, headerBytes, hash: hashOf(headerBytes), body: parseBody(bodyBytes), bodyBytes };
+  const body = parseBody(bodyBytes);
+  // P3: records are found by tenant. In a foreign partition what they become would depend on what else a member holds.
+  if (partitionOf(body.tenant) !== header.partition)
+    throw new ProtocolError("MALFORMED", "a tenant of another partition", { partition: header.partition });
+  return { header, headerBytes, hash: hashOf(headerBytes), body, bodyBytes };
 }
 
-const HEADER_MAX_BYTES = 64 * 1024;
-
 export function parseHeader(bytes: Uint8Array): DeltaHeader {
-  const row = asArray(decodeWire(bytes, HEADER_MAX_BYTES), "delta header", 8);
+  const row = asArray(decodeWire(bytes, DELTA_HEADER_MAX_BYTES), "delta header", 8);
   const partition = asCount(row[1], "partition");
   const seq = asCount(row[2], "seq");
   if (partition > PARTITION_COUNT || seq < 1) throw new ProtocolError("MALFORMED", "no such stream position", { partition, seq });

@@ -17,6 +17,8 @@ export const TENANT_MAX_CHARS = 128;
 // What a delta may hold.
 /** Body of one delta. Four times the largest text, so that an accepted request always fits. */
 export const DELTA_BODY_MAX_BYTES = 4 * 1024 * 1024;
+/** Header of one delta. What it saw names every writer a partition ever had: 2,000 of them fit. */
+export const DELTA_HEADER_MAX_BYTES = 64 * 1024;
 /** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
 export const DELTA_ENTRIES_MAX = 10_000;
 

@@ -195,7 +195,7 @@ function asCounter(wire: Wire | undefined): Counter {
 }
 
 const editable = <T extends Wire>(field: Editable<T>): Wire =>
-  field.map((version) => [version.value, version.hlc, version.writer, version.seq, sortedEntries(version.saw).map(([writer, seq]) => [writer, seq])]);
+  field.map((version) => [version.value, version.hlc, version.writer, version.seq, sawToWire(version.saw), version.siblings]);
 function asEditable<T>(wire: Wire | undefined, asValue: (value: Wire | undefined) => T): Editable<T> {
   return asArray(wire, "editable").map((row): Version<T> => {
     const [value, hlc, writer, seq, saw, siblings] = asArray(row, "version", 6);
