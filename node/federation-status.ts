@@ -7,8 +7,8 @@ import type { Engine } from "./engine.ts";
 import type { Network } from "./ports.ts";
 import type { FederationStatus, LayoutStatus, PartitionStatus, PeerStatus, Readiness } from "./status.ts";
 
-/** Records a fingerprint is computed over without being asked for, over all partitions: some 100 ms. */
-const CHEAP_RECORDS = 20_000;
+/** Records a fingerprint is computed over without being asked for, over all partitions: some 10 ms. */
+const CHEAP_RECORDS = 2_000;
 
 /** In the stream of writes a node always lacks the newest for a moment; only beyond this does it count as behind, ms. */
 const BEHIND_MS = 10_000;
