@@ -63,12 +63,13 @@ function isCovered(version: Version<unknown>, field: Editable<unknown>): boolean
 }
 
 function mergeDots(a: readonly Dot[], b: readonly Dot[]): readonly Dot[] {
-  if (b.length === 0) return a;
-  return sortDots([...a, ...b.filter(([writer, seq]) => !a.some((held) => held[0] === writer && held[1] === seq))]);
+  return b.length === 0 ? a : sortDots([...a, ...b]);
 }
 
+/** In order, each once: the same set is the same bytes. */
 export function sortDots(dots: readonly Dot[]): readonly Dot[] {
-  return [...dots].sort((x, y) => (x[0] < y[0] ? -1 : x[0] > y[0] ? 1 : x[1] - y[1]));
+  const sorted = [...dots].sort((x, y) => (x[0] < y[0] ? -1 : x[0] > y[0] ? 1 : x[1] - y[1]));
+  return sorted.filter(([writer, seq], at) => at === 0 || sorted[at - 1]?.[0] !== writer || sorted[at - 1]?.[1] !== seq);
 }
 
 function newestFirst(a: Version<unknown>, b: Version<unknown>): number {
