@@ -4,6 +4,7 @@
  */
 import { asArray, asCount, asToken, type Wire } from "./codec.ts";
 import type { HeaderHash } from "./delta.ts";
+import { ProtocolError } from "./errors.ts";
 import type { Partition, WriterId } from "./ids.ts";
 
 export type Frontier = ReadonlyMap<WriterId, number>;
@@ -53,7 +54,7 @@ export function headsToWire(heads: readonly StreamHead[]): Wire {
 
 export function asHeads(wire: Wire | undefined, max: number): StreamHead[] {
   const rows = asArray(wire, "heads");
-  if (rows.length > max) asArray(undefined, "fewer heads");
+  if (rows.length > max) throw new ProtocolError("TOO_LARGE", "more heads than one message may list", { heads: rows.length });
   return rows.map((row) => {
     const [partition, writer, seq, hash] = asArray(row, "head", 4);
     return { partition: asPartition(partition), writer: asToken<WriterId>(writer, "writer"), seq: asCount(seq, "seq"), hash: asToken(hash, "hash") };
