@@ -1,0 +1,218 @@
+/**
+ * What the golden bytes are of: one delta of every kind of entry, one message of every number. `deltas.json` and `messages.json` hold the bytes; a change
+ * in them is a change of the wire, so it comes with a new version in protocol/version.ts. Regenerate with write.ts, which shows what would change.
+ */
+import { keyHashOf, writerIdOf } from "../../crypto/hash.ts";
+import { createKeyring } from "../../crypto/keyring.ts";
+import { buildDelta, type Delta, type Entry, genesisHash, parseDelta } from "../../protocol/delta.ts";
+import { sealDelta } from "../../protocol/envelope.ts";
+import { encodeFormationMessage } from "../../protocol/formation-message.ts";
+import { encodeFrame } from "../../protocol/frame.ts";
+import type { FederationId, Incarnation, KeyHash, NodeId, WriterId } from "../../protocol/ids.ts";
+import { encodeLayout, layoutOf, partitionOf } from "../../protocol/layout.ts";
+import { type Envelope, MESSAGE_NUMBERS, type Message } from "../../protocol/message.ts";
+
+export const SECRET = "golden secret of the vectors";
+export const FEDERATION = "fe".repeat(16) as FederationId;
+export const ALICE = "12D3KooWAlice1111111111111111111111111111111111111111" as NodeId;
+export const INCARNATION = "0a".repeat(16) as Incarnation;
+export const WRITER = writerIdOf(ALICE, INCARNATION) as WriterId;
+export const OTHER_WRITER = writerIdOf("12D3KooWBob1111111111111111111111111111111111111111", INCARNATION) as WriterId;
+export const TENANT = "alice";
+export const PARTITION = partitionOf(TENANT);
+export const keyring = createKeyring([SECRET]);
+
+const key = (name: string) => keyHashOf(TENANT, name) as KeyHash;
+const removed = {
+  [WRITER]: { mass: 2.5, hlc: [1_800_000_000_000, 3] as const, seq: 7 },
+  [OTHER_WRITER]: { mass: 1, hlc: [1_800_000_000_001, 0] as const, seq: 1 },
+};
+
+const ENTRIES: readonly (readonly [name: string, entries: readonly Entry[]])[] = [
+  [
+    "concept, described and only counted",
+    [
+      { op: "concept", id: "tide", mass: 1, total: 3, name: "Tide", type: "topic", description: "rises and falls" },
+      { op: "concept", id: "lantern", mass: 0, total: 2 },
+    ],
+  ],
+  ["link", [{ op: "link", a: "lantern", b: "tide", mass: 1, total: 1.85 }]],
+  [
+    "turn",
+    [
+      {
+        op: "turn",
+        id: "turn_1",
+        turn: {
+          node: "node-1",
+          session: "s1",
+          instance: "i1",
+          user: "What moves the tide?",
+          assistant: "The moon does. 潮",
+          thinking: "",
+          metadata: '{"session_id":"s1"}',
+          concepts: ["moon", "tide"],
+          decisions: ["sail at noon"],
+        },
+      },
+    ],
+  ],
+  [
+    "memory",
+    [
+      {
+        op: "memory",
+        id: "memory_1",
+        memory: { node: "node-1", session: "s1", entity: "harbour", content: "opens at six", metadata: "{}", concepts: ["harbour"] },
+      },
+    ],
+  ],
+  [
+    "edit of one field and of all",
+    [
+      { op: "edit", id: "memory_1", fields: { content: "opens at seven" } },
+      { op: "edit", id: "memory_2", fields: { entity: "e", content: "c", metadata: "{}", concepts: [] } },
+    ],
+  ],
+  [
+    "tombstones",
+    [
+      { op: "tombstone", of: "memory", id: "memory_1", keys: [key("one"), key("two")] },
+      { op: "tombstone", of: "turn", id: "turn_1", keys: [] },
+    ],
+  ],
+  ["forget-concept", [{ op: "forget-concept", id: "tide", removed }]],
+  ["forget-link", [{ op: "forget-link", a: "lantern", b: "tide", removed }]],
+  ["register", [{ op: "register", id: "key/1", fields: { name: '"laptop"', revoked: "true" } }]],
+];
+
+export interface DeltaVector {
+  readonly name: string;
+  readonly header: string;
+  readonly body: string;
+  readonly hash: string;
+}
+
+/** One stream: each delta follows the one before. Those that replace or delete name what their writer had seen. */
+export const DELTAS: readonly { readonly name: string; readonly delta: Delta }[] = chain();
+
+function chain(): { name: string; delta: Delta }[] {
+  let previous = genesisHash(WRITER, PARTITION);
+  return ENTRIES.map(([name, entries], index) => {
+    const looks = entries.some(({ op }) => op === "edit" || op === "tombstone" || op.startsWith("forget"));
+    const delta = buildDelta(
+      {
+        writer: WRITER,
+        partition: PARTITION,
+        seq: index + 1,
+        previous,
+        hlc: [1_800_000_000_000, index],
+        key: key(name),
+        saw: looks ? { [WRITER]: index, [OTHER_WRITER]: 4 } : {},
+      },
+      { tenant: TENANT, fingerprint: "fingerprint of the request", answer: '{"id":"memory_1"}', entries },
+    );
+    previous = delta.hash;
+    return { name, delta };
+  });
+}
+
+/** What encoding gives may be a Buffer; what decoding gives is not. */
+const plain = (encoded: Uint8Array): Uint8Array => Uint8Array.from(encoded);
+
+const nonce = (first: number) => Uint8Array.from({ length: 24 }, (_, index) => first + index);
+function sealed(index: number): Envelope {
+  const { headerBytes, sealedBody } = sealDelta(DELTAS[index]!.delta, keyring, FEDERATION, nonce(index));
+  return { headerBytes: plain(headerBytes), sealedBody };
+}
+const heads = [{ partition: PARTITION, writer: WRITER, seq: 9, hash: DELTAS[8]!.delta.hash }];
+const layout = layoutOf({
+  version: 1,
+  federation: FEDERATION,
+  replicationFactor: 2,
+  resonanceDecay: 0.85,
+  hebbianRate: 0.15,
+  periodMs: 30 * 24 * 3600 * 1000,
+  members: [{ node: ALICE, name: "node-1", incarnation: INCARNATION, zone: "a", weight: 1 }],
+});
+
+export const MESSAGES: readonly { readonly name: string; readonly message: Message }[] = [
+  {
+    name: "hello, before a layout is known",
+    message: {
+      type: "hello",
+      versionMin: 1,
+      versionMax: 1,
+      federation: null,
+      name: "node-1",
+      incarnation: INCARNATION,
+      zone: "",
+      layoutVersion: 0,
+    },
+  },
+  {
+    name: "hello of a member",
+    message: {
+      type: "hello",
+      versionMin: 1,
+      versionMax: 1,
+      federation: FEDERATION,
+      name: "node-1",
+      incarnation: INCARNATION,
+      zone: "a",
+      layoutVersion: 1,
+    },
+  },
+  { name: "formation: has layout 1 been formed?", message: { type: "formation", bytes: plain(encodeFormationMessage({ type: "ask" })) } },
+  { name: "layout", message: { type: "layout", bytes: plain(encodeLayout(layout)) } },
+  { name: "push of two deltas", message: { type: "push", envelopes: [sealed(0), sealed(1)] } },
+  { name: "held", message: { type: "held", heads } },
+  { name: "want", message: { type: "want", partition: PARTITION, writer: WRITER, from: 3, to: 9 } },
+  { name: "repair", message: { type: "repair", partition: PARTITION, writer: WRITER, to: 9, envelopes: [sealed(2)] } },
+  { name: "repair with nothing to give", message: { type: "repair", partition: PARTITION, writer: WRITER, to: 0, envelopes: [] } },
+  {
+    name: "ask",
+    message: {
+      type: "ask",
+      id: 7,
+      partition: PARTITION,
+      frontier: [
+        [WRITER, 9],
+        [OTHER_WRITER, 4],
+      ],
+    },
+  },
+  { name: "told", message: { type: "told", id: 7, partition: PARTITION, heads } },
+  { name: "forward", message: { type: "forward", id: 1, sealed: Uint8Array.of(1, 2, 3) } },
+  { name: "forwarded", message: { type: "forwarded", id: 1, sealed: Uint8Array.of(4, 5, 6) } },
+  { name: "digest", message: { type: "digest", digest: DELTAS[0]!.delta.hash, reply: false } },
+  { name: "digest that asks for all heads", message: { type: "digest", digest: DELTAS[0]!.delta.hash, reply: true } },
+  { name: "refused", message: { type: "refused", code: "VERSION", detail: "speaks 2 to 3" } },
+];
+
+export interface MessageVector {
+  readonly number: number;
+  readonly name: string;
+  readonly frame: string;
+}
+
+export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+export const bytes = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, "hex"));
+
+export function deltaVectors(): DeltaVector[] {
+  return DELTAS.map(({ name, delta }) => ({ name, header: hex(delta.headerBytes), body: hex(delta.bodyBytes), hash: delta.hash }));
+}
+
+/** Each message in the frame of alice, who is a member under layout 1. */
+export function messageVectors(): MessageVector[] {
+  return MESSAGES.map(({ name, message }) => ({ number: MESSAGE_NUMBERS[message.type], name, frame: hex(frameOf(message)) }));
+}
+
+export function frameOf(message: Message): Uint8Array {
+  return encodeFrame({ federation: FEDERATION, writer: WRITER, layoutVersion: 1 }, message);
+}
+
+/** A golden delta as today's code reads it. */
+export function deltaOf(vector: DeltaVector): Delta {
+  return parseDelta(bytes(vector.header), bytes(vector.body));
+}
