@@ -129,3 +129,34 @@ describe("editing a memory", () => {
     expect(states[1]).toEqual(states[0]);
   });
 });
+
+describe("a retried request about a memory", () => {
+  it("brings no old value back: who edited after one execution of a creation had seen the request", () => {
+    const [ann, ben] = [new Author("ann"), new Author("ben")];
+    ann.write([create("first")], "k", START_MS);
+    ann.write([edit({ content: "corrected" })], "e", START_MS + 1);
+    ben.write([create("first")], "k", START_MS + 1000);
+    for (const order of [
+      [...ann.own, ...ben.own],
+      [...ben.own, ...ann.own],
+      [ann.own[0]!, ben.own[0]!, ann.own[1]!],
+    ]) {
+      expect(shown(stateOf(order))).toEqual({ content: "corrected", conflicts: [] });
+    }
+  });
+
+  it("brings no old edit back either", () => {
+    const { ann, ben, cat } = three();
+    ben.write([edit({ content: "second" })], "e", START_MS + 1);
+    ann.pull(ben);
+    ann.write([edit({ content: "third" })], "f", START_MS + 2);
+    cat.write([edit({ content: "second" })], "e", START_MS + 1000);
+    for (const order of [
+      [...ann.own, ...ben.own, ...cat.own],
+      [...cat.own, ...ben.own, ...ann.own],
+      [ann.own[0]!, ...cat.own, ann.own[1]!, ...ben.own],
+    ]) {
+      expect(shown(stateOf(order))).toEqual({ content: "third", conflicts: [] });
+    }
+  });
+});
