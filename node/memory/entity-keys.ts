@@ -27,8 +27,8 @@ export function conceptForms(id: string): string[] {
 }
 
 function titleForms(entity: string): string[] {
-  const bare = fold(entity.replace(/\s*[([][^()[\]]*[)\]]\s*/g, " "));
-  const beforeComma = fold(bare.split(",")[0]!);
+  const bare = /[([]/.test(entity) ? fold(entity.replace(/[([][^()[\]]*[)\]]/g, " ")) : entity;
+  const beforeComma = bare.includes(",") ? fold(bare.slice(0, bare.indexOf(","))) : bare;
   return [...new Set([entity, bare, beforeComma, withoutThe(bare)])].filter((form) => form === entity || isUsable(form));
 }
 

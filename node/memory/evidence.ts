@@ -3,9 +3,10 @@
  * `facts`: each document by itself, rare words far above common ones, the entity as a field;
  * `talk`: a document with what was said just before it in its session, and how well session and surroundings fit.
  */
+import { dateFit } from "./dates.ts";
 import type { Question } from "./question.ts";
 import { Scores, standardised } from "./scores.ts";
-import { bodyOf, CONTEXT_WEIGHTS, contextWeight, type Entry, lengthWithContext, type TenantIndex, titleOf } from "./tenant-index.ts";
+import { bodyOf, CONTEXT_WEIGHTS, contextWeight, type Entry, lengthWithContext, type TenantIndex, titleOf, weightIn } from "./tenant-index.ts";
 
 const K1 = 0.9;
 const B = 0.4;
@@ -18,6 +19,10 @@ const TALK_IDF_POWER = 1.5;
 const SESSION = { k1: 1.2, b: 0.75, weight: 0.3 };
 const AROUND = { reach: 4, k1: 0.9, b: 0.4, weight: 0.3 };
 /** A document of few words says little: at most this share is taken off. */
+/** The only participant whom the question names speaks here. */
+const SPEAKER_BOOST = 1.6;
+/** Said in a month or on a day that the question names. */
+const DATE_WEIGHT = 3;
 const SHORT = { share: 0.2, terms: 8 };
 
 export interface Evidence {
@@ -57,8 +62,16 @@ export function evidenceOf(index: TenantIndex, question: Question): Evidence {
     if (inSessions) addSurroundings(index, posting.slots, posting.weights, idf ** TALK_IDF_POWER);
   }
   const candidates = [...talk.touched];
-  for (const slot of candidates) talk.scale(slot, 1 - SHORT.share * Math.exp(-index.at(slot).document.length / SHORT.terms));
-  return { facts, talk: inSessions ? withSurroundings(index, candidates) : standardised(candidates, (slot) => talk.get(slot)), candidates };
+  for (const slot of candidates) {
+    const spoken = question.speaker !== undefined && weightIn(question.speaker, slot) === 1;
+    talk.scale(slot, (spoken ? SPEAKER_BOOST : 1) * (1 - SHORT.share * Math.exp(-index.at(slot).document.length / SHORT.terms)));
+  }
+  return {
+    facts,
+    talk:
+      inSessions || question.dates.length > 0 ? withSurroundings(index, question, candidates) : standardised(candidates, (slot) => talk.get(slot)),
+    candidates,
+  };
 }
 
 /** What one term adds to one document, before its idf. @param weight of the posting */
@@ -102,14 +115,19 @@ function addSurroundings(index: TenantIndex, slots: readonly number[], weights: 
   }
 }
 
-function withSurroundings(index: TenantIndex, candidates: readonly number[]): Float64Array {
+function withSurroundings(index: TenantIndex, question: Question, candidates: readonly number[]): Float64Array {
   const own = standardised(candidates, (slot) => talk.get(slot));
   const session = standardised(candidates, (slot) => {
     const of = index.sessions.get(index.at(slot).document.session);
     return of === undefined ? 0 : sessions.get(of.number);
   });
   const near = standardised(candidates, (slot) => around.get(slot));
-  const sum = new Map(candidates.map((slot, i) => [slot, own[i]! + SESSION.weight * session[i]! + AROUND.weight * near[i]!]));
+  const sum = new Map(
+    candidates.map((slot, i) => {
+      const date = dateFit(question.dates, index.at(slot).document.time);
+      return [slot, own[i]! + SESSION.weight * session[i]! + AROUND.weight * near[i]! + DATE_WEIGHT * date];
+    }),
+  );
   return standardised(candidates, (slot) => sum.get(slot)!);
 }
 

@@ -21,9 +21,6 @@ export interface ExtractedConcept {
   readonly occurrences: number;
 }
 
-/** Longer texts are books; their concepts would be a sample anyway. The words of the whole text are still indexed. */
-const EXTRACT_MAX_CHARS = 20_000;
-
 /** What a kind of evidence is worth before repetition and position. */
 const WORTH = { run: 2, special: 1.8, quoted: 1.4, name: 1.2, recurring: 1, uncased: 0.6 } as const;
 
@@ -40,7 +37,7 @@ interface Token {
 
 /** @param entity what the text is said to be about: always the first concept @returns most salient first, at most `maxConcepts` */
 export function extract(text: string, settings: MemorySettings, entity = ""): ExtractedConcept[] {
-  const source = prose(text.length > EXTRACT_MAX_CHARS ? text.slice(0, EXTRACT_MAX_CHARS) : text);
+  const source = prose(text);
   const found = new Found(settings, source.length);
   if (entity !== "") found.addEntity(entity);
   const tokens = tokenize(source);
@@ -63,7 +60,7 @@ export function extract(text: string, settings: MemorySettings, entity = ""): Ex
 const WORD =
   /[\p{L}\p{N}][\p{L}\p{N}\p{M}]*(?:[-_'’+&][\p{L}\p{N}][\p{L}\p{N}\p{M}]*|\.[\p{Ll}\p{N}][\p{L}\p{N}\p{M}]*|\.\p{Lu}(?![\p{L}\p{N}])|\/\p{N}+)*(?:\+\+|#(?![\p{L}\p{N}]))?/gu;
 const ABBREVIATION = /^(?:\p{Lu}|\p{Lu}\.\p{Lu}|Mr|Mrs|Ms|Dr|Prof|St|Mt|Ft|Jr|Sr|Rev|Gen|Col|Capt|Lt|Sgt|Gov|Sen|Rep|Hon|No|vs)$/u;
-const STARTS_SENTENCE = /[.!?:;…\n。！？•"“„«]|\s-\s/;
+const STARTS_SENTENCE = /[.!?:;…\n。！？•"“„«\]]|\s-\s/;
 
 function tokenize(text: string): Token[] {
   const tokens: Token[] = [];
@@ -160,6 +157,12 @@ function isNameLike(token: Token): boolean {
 }
 
 function addRun(tokens: readonly Token[], from: number, to: number, lowerCase: ReadonlySet<string>, found: Found): void {
+  const whole = written(tokens.slice(from, to));
+  // What the text is said to be about is a name, also where it begins like a greeting.
+  if (found.has(whole)) {
+    found.add(whole, "concept", WORTH.name, tokens[from]!.at, 1);
+    return;
+  }
   let start = from;
   let honoured = false;
   while (start < to && !isRealStart(tokens[start]!, start === from, to - start, lowerCase)) {
@@ -175,15 +178,28 @@ function addRun(tokens: readonly Token[], from: number, to: number, lowerCase: R
   const run = tokens.slice(start, to);
   const first = run[0]!;
   if (run.length === 1 && (CALENDAR.has(first.lower) || isStopWord(first.lower) || HONORIFICS.has(first.lower))) return;
+  if (run.length === 1 && first.starts && isOrder(first, tokens[to])) return;
   if (run.length > 4 && run.every((token) => token.text === token.text.toUpperCase())) return; // shouting
-  const name = run.map((token, i) => (i > 0 && run[i - 1]!.text.length === 1 ? `. ${token.text}` : i > 0 ? ` ${token.text}` : token.text)).join("");
   const worth =
     first.shape === "special" || isAcronym(first.text)
       ? Math.max(WORTH.special, run.length > 1 ? WORTH.run : 0)
       : run.length > 1
         ? WORTH.run
         : WORTH.name;
-  found.add(name.replace(/(?<=\b\p{Lu})\. /gu, " "), typeOf(run, tokens[from - 1], tokens[to], honoured), worth, first.at, 1);
+  found.add(written(run), typeOf(run, tokens[from - 1], tokens[to], honoured), worth, first.at, 1);
+}
+
+function written(run: readonly Token[]): string {
+  return run.map((token) => token.text).join(" ");
+}
+
+const DETERMINERS: ReadonlySet<string> = new Set(
+  "the a an all any each every everything your my our their his this that these those it them me us".split(" "),
+);
+
+/** "Rotate the keys" begins with a verb; names are followed by one. */
+function isOrder(first: Token, next: Token | undefined): boolean {
+  return first.shape === "capital" && !isAcronym(first.text) && next?.adjoins === true && DETERMINERS.has(next.text);
 }
 
 /** A sentence's first word is part of a name unless it is a common word; a lone one also must not occur in lower case nearby. */
@@ -286,6 +302,10 @@ class Found {
     }
     if (id.length > this.#settings.maxLength || widthOf(id) < this.#settings.minLength) return;
     this.#concepts.set(id, { id, name, type, worth, at, occurrences });
+  }
+
+  has(name: string): boolean {
+    return this.#concepts.has(fold(name));
   }
 
   best(): ExtractedConcept[] {

@@ -1,4 +1,5 @@
 /** A question against one tenant's memory: which of its words and which known entities it names. */
+import { datesIn } from "./dates.ts";
 import { conceptForms } from "./entity-keys.ts";
 import { extract } from "./extract.ts";
 import { DEFAULT_SETTINGS } from "./settings.ts";
@@ -18,10 +19,15 @@ export interface Question {
   readonly entities: readonly Posting[];
   /** Names of things it asks about, known or not (fold of the name). */
   readonly names: readonly string[];
+  /** Months and days it names. */
+  readonly dates: ReturnType<typeof datesIn>;
+  /** The one participant of conversations whom it names: an entity that has much to say in sessions. */
+  readonly speaker: Posting | undefined;
 }
 
 /** Longer questions are pasted texts; their first words decide. */
 const QUESTION_WORDS_MAX = 200;
+const SINGLE_NAME_MIN_CHARS = 3;
 /** Words of one name looked up as they stand, in any case. */
 const NAME_WORDS_MAX = 6;
 
@@ -37,7 +43,24 @@ export function askedOf(index: TenantIndex, text: string, fuzzy = false): Questi
   }
   const names = namesIn(index, text);
   const entities = [...names].flatMap((name) => index.entities.get(name) ?? []);
-  return { terms: [...terms.values()], entities, names: [...names] };
+  return { terms: [...terms.values()], entities, names: [...names], dates: datesIn(text), speaker: speakerIn(index, entities) };
+}
+
+/** A clue is rarer than this share of the documents (rank.ts); a participant is the entity of more. */
+const PARTICIPANT = { share: 0.02, documents: 4 };
+
+function speakerIn(index: TenantIndex, entities: readonly Posting[]): Posting | undefined {
+  if (index.sessions.size === 0) return undefined;
+  const least = Math.max(PARTICIPANT.documents, PARTICIPANT.share * index.documents);
+  const participants = entities.filter((entity) => {
+    if (entity.slots.length < least) return false;
+    let spoken = 0;
+    for (let i = 0; i < entity.slots.length && spoken < least; i++) {
+      if (entity.weights[i] === 1 && index.at(entity.slots[i]!).document.session !== "") spoken++;
+    }
+    return spoken >= least;
+  });
+  return participants.length === 1 ? participants[0] : undefined;
 }
 
 function namesIn(index: TenantIndex, text: string): Set<string> {
@@ -57,11 +80,13 @@ function namesIn(index: TenantIndex, text: string): Set<string> {
       taken.fill(1, at, at + length);
     }
   }
-  // A single word is taken as a name when it is one that somebody stored a fact about, or a concept of the graph.
-  plain.forEach((word, at) => {
-    const name = fold(word.replace(/[.]+$/, ""));
-    if (taken[at] === 0 && name.length >= 3 && !isStopWord(name) && index.concept(name) !== undefined) names.add(name);
-  });
+  // A question without any name may be written without capitals: then a single word counts when the graph has a concept of that name.
+  if (![...names].some((name) => index.entities.has(name))) {
+    for (const word of plain) {
+      const name = fold(word.replace(/[.]+$/, ""));
+      if (name.length >= SINGLE_NAME_MIN_CHARS && !isStopWord(name) && index.concept(name) !== undefined) names.add(name);
+    }
+  }
   return names;
 }
 

@@ -2,21 +2,22 @@
  * From a question to documents in order. Evidence of the words, of the walk over the graph, and of hops from good documents to what they name
  * that the question does not: each standardised over the candidates, then added.
  */
-import { evidenceOf, factIdf, factWeight } from "./evidence.ts";
+import { type Evidence, evidenceOf, factIdf, factWeight } from "./evidence.ts";
 import type { Question } from "./question.ts";
-import { Scores, standardised } from "./scores.ts";
+import { highest, Scores, standardised } from "./scores.ts";
 import { byArrival, type Entry, type Posting, type TenantIndex, weightIn } from "./tenant-index.ts";
 import { type Association, walkFrom } from "./walk.ts";
 
 export interface Ranked {
   readonly entry: Entry;
+  /** 1 for the best, 0 for the least of all that were considered. */
   readonly score: number;
   /** The document it was reached from, and the entity they share, when a hop speaks for it. */
   readonly hop: { readonly from: Entry; readonly by: Posting } | undefined;
 }
 
 export interface Ranking {
-  /** Highest first. */
+  /** Best first, as many as were wanted. */
   readonly documents: readonly Ranked[];
   /** Entities by what the walk brought them, highest first. */
   readonly entities: readonly { readonly entity: Posting; readonly mass: number }[];
@@ -25,46 +26,81 @@ export interface Ranking {
 /** An entity is a clue when it occurs in few documents: this share of them, or this many. */
 const CLUE = { share: 0.02, documents: 3 };
 /** Shares of the sum while the question names a clue; without one, words decide alone. */
+/** Enough to come after, too little to fall behind a third. */
+const AFTER = 1e-6;
+/** Most concepts a recall may ask for. */
+const ENTITIES_MAX = 300;
 const WEIGHTS = { talkWithClue: 0.1, hop: 0.3, secondHop: 0.2 };
-/** The only participant named in the question speaks here. */
-const SPEAKER_BOOST = 1.6;
 
-/** @param allowed which documents may be answers; the others still count in statistics and lead to others */
-export function rank(index: TenantIndex, question: Question, associations: readonly Association[], allowed: (entry: Entry) => boolean): Ranking {
+/**
+ * @param count how many documents are wanted
+ * @param allowed which documents may be answers; the others still count in statistics and lead to others
+ */
+export function rank(
+  index: TenantIndex,
+  question: Question,
+  associations: readonly Association[],
+  count: number,
+  allowed: (entry: Entry) => boolean,
+): Ranking {
   const tie = (a: number, b: number): number => byArrival(index.at(b), index.at(a));
-  const { facts, talk, candidates: worded } = evidenceOf(index, question);
-  const talkOf = new Map(worded.map((slot, i) => [slot, talk[i]!]));
+  const words = evidenceOf(index, question);
+  const walk = walkFrom(index, question, words.facts, associations, tie);
   const clue = namesClue(index, question);
-  const walk = walkFrom(index, question, facts, associations, tie);
-  const reached = clue ? walk.documents.touched : [];
-  const candidates = [...new Set([...worded, ...reached])];
-  const floor = Math.min(0, ...talk);
-  const weightOfTalk = clue ? WEIGHTS.talkWithClue : 1;
-  let total = standardised(candidates, (slot) => talkOf.get(slot) ?? floor).map((z) => z * weightOfTalk);
-  const hops = new Map<number, { from: Entry; by: Posting }>();
+  const slots = clue ? [...new Set([...words.candidates, ...walk.documents.touched])] : words.candidates;
+  const hops: Hops = new Map();
+  let total = talkOver(slots, words, clue ? WEIGHTS.talkWithClue : 1);
   if (clue) {
-    const walked = standardised(candidates, (slot) => Math.sqrt(walk.documents.get(slot)));
-    const hopped = hopFrom(index, question, facts, tie, hops);
-    const first = standardised(candidates, (slot) => hopped.get(slot));
-    total = total.map((z, i) => z + walked[i]! + WEIGHTS.hop * first[i]!);
-    const merged = second.reset(index.slots);
-    const lowest = Math.min(...total);
-    candidates.forEach((slot, i) => {
-      if (total[i]! > lowest) merged.add(slot, Math.max(1e-9, total[i]!));
+    const walked = standardised(slots, (slot) => Math.sqrt(walk.documents.get(slot)));
+    const hopped = overSlots(slots, hopFrom(index, question, words.facts, tie, hops));
+    total = total.map((sum, i) => sum + walked[i]! + WEIGHTS.hop * hopped[i]!);
+    const sofar = merged.reset(index.slots);
+    slots.forEach((slot, i) => {
+      if (total[i]! > 0) sofar.add(slot, total[i]!);
     });
-    const again = hopFrom(index, question, merged, tie, hops);
-    const twice = standardised(candidates, (slot) => again.get(slot));
-    total = total.map((z, i) => z + WEIGHTS.secondHop * twice[i]!);
+    const again = overSlots(slots, hopFrom(index, question, sofar, tie, hops));
+    total = total.map((sum, i) => sum + WEIGHTS.secondHop * again[i]!);
   }
-  const documents = candidates
-    .map((slot, i) => ({ entry: index.at(slot), score: total[i]!, hop: hops.get(slot) }))
-    .filter(({ entry }) => allowed(entry))
-    .sort((a, b) => b.score - a.score || byArrival(b.entry, a.entry));
-  const entities = [...walk.entities]
-    .map(([entity, mass]) => ({ entity, mass }))
-    .sort((a, b) => b.mass - a.mass || (a.entity.name < b.entity.name ? -1 : 1));
-  void SPEAKER_BOOST;
-  return { documents, entities };
+  putAfterWhatLed(slots, total, hops, words.facts);
+  const places = slots.map((_, i) => i).filter((i) => allowed(index.at(slots[i]!)));
+  const best = highest(
+    places,
+    (i) => total[i]!,
+    count,
+    (a, b) => tie(slots[a]!, slots[b]!),
+  );
+  const least = places.reduce((low, i) => Math.min(low, total[i]!), Number.POSITIVE_INFINITY);
+  const range = best.length === 0 ? 0 : total[best[0]!]! - least;
+  return {
+    documents: best.map((i) => ({ entry: index.at(slots[i]!), score: range > 0 ? (total[i]! - least) / range : 1, hop: hops.get(slots[i]!) })),
+    entities: highest(
+      walk.entities,
+      ({ mass }) => mass,
+      ENTITIES_MAX,
+      (a, b) => (a.entity.name < b.entity.name ? -1 : 1),
+    ),
+  };
+}
+
+/** Of the words, over more slots than have any: those count as the least of the others. */
+function talkOver(slots: readonly number[], { talk, candidates }: Evidence, weight: number): Float64Array {
+  const known = new Map(candidates.map((slot, i) => [slot, talk[i]!]));
+  const least = talk.reduce((low, value) => Math.min(low, value), 0);
+  return standardised(slots, (slot) => known.get(slot) ?? least).map((value) => value * weight);
+}
+
+/** A document without a word of the question comes after the one that led to it: the direct answer is read first. */
+function putAfterWhatLed(slots: readonly number[], total: Float64Array, hops: Hops, facts: Scores): void {
+  const placeOf = new Map(slots.map((slot, i) => [slot, i]));
+  for (const [slot, { from }] of hops) {
+    const place = placeOf.get(slot);
+    const leader = placeOf.get(from.slot);
+    if (place !== undefined && leader !== undefined && facts.get(slot) === 0) total[place] = Math.min(total[place]!, total[leader]! - AFTER);
+  }
+}
+
+function overSlots(slots: readonly number[], scores: Scores): Float64Array {
+  return standardised(slots, (slot) => scores.get(slot));
 }
 
 function namesClue(index: TenantIndex, question: Question): boolean {
@@ -74,22 +110,19 @@ function namesClue(index: TenantIndex, question: Question): boolean {
 
 // Hops
 
+type Hops = Map<number, { from: Entry; by: Posting }>;
+
 const HOP_STARTS = 5;
 /** Neighbours of one start that are looked at; hubs lead everywhere and so nowhere. */
 const HOP_NEIGHBOURS_MAX = 500;
 const HOP_TITLE_BONUS = 2;
 const hop = new Scores();
-const second = new Scores();
+const merged = new Scores();
+
 const shared = new Scores();
 
 /** @returns scratch that is valid until the next call */
-function hopFrom(
-  index: TenantIndex,
-  question: Question,
-  scores: Scores,
-  tie: (a: number, b: number) => number,
-  how: Map<number, { from: Entry; by: Posting }>,
-): Scores {
+function hopFrom(index: TenantIndex, question: Question, scores: Scores, tie: (a: number, b: number) => number, how: Hops): Scores {
   hop.reset(index.slots);
   const max = scores.max();
   const named = new Set(question.entities);

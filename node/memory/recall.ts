@@ -76,8 +76,8 @@ export function recall(index: MemoryIndex, settings: MemorySettings, monotonic: 
       const tenant = indexOf(index, reader);
       const question = askedOf(tenant, args.message);
       const associations = associationsOf(tenant, question, context, settings);
-      const ranking = rank(tenant, question, associations, within(args));
-      const memories = recalledMemories(ranking.documents, args.max_memories ?? MEMORIES_DEFAULT, question, associations, context);
+      const ranking = rank(tenant, question, associations, args.max_memories ?? MEMORIES_DEFAULT, within(args));
+      const memories = recalledMemories(ranking.documents, question, associations, context);
       const graph = recalledConcepts(tenant, question, ranking.entities, args.max_concepts ?? CONCEPTS_DEFAULT, context, settings);
       return {
         recall_id: recallId(reader.tenant, args.message, context.now),
@@ -123,30 +123,25 @@ function strengthBetween({ reader, now }: ReadContext, a: string, b: string): nu
 
 function recalledMemories(
   ranked: readonly Ranked[],
-  count: number,
   question: Question,
   associations: readonly Association[],
   { reader }: ReadContext,
 ): RecalledMemory[] {
-  const best = ranked[0]?.score ?? 0;
-  const range = best - (ranked.at(-1)?.score ?? 0);
-  const out: RecalledMemory[] = [];
-  for (const one of ranked) {
-    if (out.length >= count) break;
+  return ranked.flatMap((one) => {
     const said = textOf(one, reader);
-    if (said === undefined) continue; // deleted since: the index is ahead of this snapshot, or behind it
-    const { document } = one.entry;
-    out.push({
-      id: document.id,
+    if (said === undefined) return []; // the index is a moment ahead of this snapshot
+    const { id, time, session, kind } = one.entry.document;
+    const memory = {
+      id,
       ...said,
-      score: range > 0 ? round((one.score - best + range) / range) : 1,
-      at: iso(document.time),
-      session_id: document.session === "" ? null : document.session,
-      kind: document.kind,
+      score: round(one.score),
+      at: iso(time),
+      session_id: session === "" ? null : session,
+      kind,
       why: whyMemory(one, question, associations),
-    });
-  }
-  return out;
+    };
+    return [memory];
+  });
 }
 
 function textOf({ entry }: Ranked, reader: GraphReader): { text: string; entity: string | null; node: string } | undefined {

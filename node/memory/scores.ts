@@ -43,8 +43,25 @@ export class Scores {
 
   /** The `count` highest, highest first; equal ones by `tie`. */
   best(count: number, tie: (a: number, b: number) => number): number[] {
-    return [...this.#touched].sort((a, b) => this.#values[b]! - this.#values[a]! || tie(a, b)).slice(0, count);
+    return highest(this.#touched, (slot) => this.#values[slot]!, count, tie);
   }
+}
+
+/** Scores are compared to nine digits: sums that differ only by the order of their terms, as they do between replicas, are equal. */
+const DIGITS = 1e9;
+
+/** The `count` items of highest value, highest first, without sorting the rest. @param tie orders items of equal value; total */
+export function highest<T>(items: readonly T[], scoreOf: (item: T) => number, count: number, tie: (a: T, b: T) => number): T[] {
+  const best: { item: T; value: number }[] = [];
+  for (const item of items) {
+    const value = Math.round(scoreOf(item) * DIGITS);
+    let at = best.length;
+    while (at > 0 && (best[at - 1]!.value < value || (best[at - 1]!.value === value && tie(item, best[at - 1]!.item) < 0))) at--;
+    if (at >= count) continue;
+    best.splice(at, 0, { item, value });
+    if (best.length > count) best.pop();
+  }
+  return best.map(({ item }) => item);
 }
 
 /** Standard scores of one kind of evidence over the candidates, so that kinds can be added up. A kind that tells nobody apart says 0. */

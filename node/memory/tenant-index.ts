@@ -11,6 +11,8 @@ import { SortedList } from "./sorted-list.ts";
 /** Where a term or an entity occurs: slots ascending, what it weighs there beside them. */
 export interface Posting {
   readonly name: string;
+  /** Dense among the terms or among the entities of the tenant; given again when nothing bears the name any more. */
+  readonly number: number;
   readonly slots: number[];
   /** Terms: Document.frequencies. Entities: 1 where it is the title, else 0. */
   readonly weights: number[];
@@ -56,6 +58,8 @@ function byFirstMet(a: ConceptEntry, b: ConceptEntry): number {
 export class TenantIndex {
   readonly terms = new Map<string, Posting>();
   readonly entities = new Map<string, Posting>();
+  readonly #termNumbers = new Numbers();
+  readonly #entityNumbers = new Numbers();
   readonly sessions = new Map<string, Session>();
   readonly memories = new SortedList<Entry>(byArrival);
   readonly turns = new SortedList<Entry>(byArrival);
@@ -88,6 +92,10 @@ export class TenantIndex {
   /** Slots lie below it. */
   get slots(): number {
     return this.#slots.length;
+  }
+  /** Numbers of entities lie below it. */
+  get entityNumbers(): number {
+    return this.#entityNumbers.end;
   }
   get sessionNumbers(): number {
     return this.#sessionNumbers;
@@ -131,8 +139,8 @@ export class TenantIndex {
     const { document } = entry;
     this.#byId.delete(id);
     this.#slots[entry.slot] = undefined;
-    for (const posting of entry.terms) drop(this.terms, posting, entry.slot);
-    for (const posting of entry.entities) drop(this.entities, posting, entry.slot);
+    for (const posting of entry.terms) drop(this.terms, this.#termNumbers, posting, entry.slot);
+    for (const posting of entry.entities) drop(this.entities, this.#entityNumbers, posting, entry.slot);
     this.#length -= document.length;
     this.#decisions -= document.decisions;
     (document.kind === "turn" ? this.turns : this.memories).remove(entry);
@@ -145,8 +153,8 @@ export class TenantIndex {
     const entry: Entry = {
       document,
       slot,
-      terms: document.terms.map((term, i) => add(this.terms, term, slot, document.frequencies[i]!)),
-      entities: entityKeys(document).map((key) => add(this.entities, key.key, slot, key.title ? 1 : 0)),
+      terms: document.terms.map((term, i) => add(this.terms, this.#termNumbers, term, slot, document.frequencies[i]!)),
+      entities: entityKeys(document).map((key) => add(this.entities, this.#entityNumbers, key.key, slot, key.title ? 1 : 0)),
       previous: undefined,
       next: undefined,
     };
@@ -266,6 +274,19 @@ export class TenantIndex {
   }
 }
 
+class Numbers {
+  readonly #free: number[] = [];
+  end = 0;
+
+  take(): number {
+    return this.#free.pop() ?? this.end++;
+  }
+
+  giveBack(number: number): void {
+    this.#free.push(number);
+  }
+}
+
 /** Share of the previous document's words that an entry takes as its own. */
 export function contextWeight(previous: Entry): number {
   return previous.document.asks ? CONTEXT_WEIGHTS.afterQuestion : CONTEXT_WEIGHTS.afterStatement;
@@ -299,10 +320,10 @@ function link(a: Entry | undefined, b: Entry | undefined): void {
   if (b !== undefined) b.previous = a;
 }
 
-function add(postings: Map<string, Posting>, name: string, slot: number, weight: number): Posting {
+function add(postings: Map<string, Posting>, numbers: Numbers, name: string, slot: number, weight: number): Posting {
   let posting = postings.get(name);
   if (posting === undefined) {
-    posting = { name, slots: [], weights: [] };
+    posting = { name, number: numbers.take(), slots: [], weights: [] };
     postings.set(name, posting);
   }
   // New documents have the highest slot.
@@ -311,11 +332,13 @@ function add(postings: Map<string, Posting>, name: string, slot: number, weight:
   return posting;
 }
 
-function drop(postings: Map<string, Posting>, posting: Posting, slot: number): void {
+function drop(postings: Map<string, Posting>, numbers: Numbers, posting: Posting, slot: number): void {
   const at = position(posting.slots, slot);
   posting.slots.splice(at, 1);
   posting.weights.splice(at, 1);
-  if (posting.slots.length === 0) postings.delete(posting.name);
+  if (posting.slots.length > 0) return;
+  postings.delete(posting.name);
+  numbers.giveBack(posting.number);
 }
 
 function position(slots: readonly number[], slot: number): number {

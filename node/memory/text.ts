@@ -19,7 +19,7 @@ const ASCII = /^[\x00-\x7f]*$/;
 export function fold(name: string): string {
   if (PLAIN_ASCII.test(name)) return tidy(name.toLowerCase());
   return tidy(
-    withoutAccents(name.normalize("NFKC"))
+    withoutAccents(name)
       .toLowerCase()
       .replace(/[’‘ʼ]/g, "'")
       .replace(/[‐‑–—]/g, "-"),
@@ -32,10 +32,10 @@ function tidy(lower: string): string {
   return trimmed.endsWith("'s") ? trimmed.slice(0, -2) : trimmed;
 }
 
-/** U+0300..036F only: the accents of alphabets that have upper and lower case. Recomposed, so that kana keep their voicing marks. */
+/** NFKC without U+0300..036F: those are the accents of alphabets that have upper and lower case. Marks of other scripts stay. */
 export function withoutAccents(text: string): string {
   return text
-    .normalize("NFD")
+    .normalize("NFKD")
     .replace(/[\u0300-\u036f]/g, "")
     .normalize("NFC");
 }
@@ -50,7 +50,7 @@ const WORDS = /[\p{L}\p{N}\p{M}]+(?:'\p{L}+)?/gu;
 export function words(text: string): string[] {
   const lower = text.toLowerCase();
   if (ASCII.test(lower)) return lower.match(ASCII_WORDS) ?? [];
-  const plain = withoutAccents(lower.normalize("NFKC")).replace(/[’‘ʼ]/g, "'");
+  const plain = withoutAccents(lower).replace(/[’‘ʼ]/g, "'");
   const found = plain.match(WORDS) ?? [];
   return UNSPACED.test(plain) ? found.flatMap(pairsOfUnspaced) : found;
 }

@@ -14,29 +14,37 @@ const ENTITY_SEEDS = 0.8;
 const DOCUMENT_SEEDS = 10;
 /** An entity leads this much more strongly to what is stored about it than to what only mentions it. */
 const TITLE_BONUS = 4;
-/** A node passes its mass on only while each neighbour would get at least this much; so one round touches at most 1 / PUSH_MIN edges. */
-const PUSH_MIN = 5e-6;
+/** A node passes its mass on only while each neighbour would get at least about this much; so one round touches at most 1 / PUSH_MIN edges. */
+const PUSH_MIN = 1e-4;
+/** Of the mass of an entity of the question, what its associations get at full strength. */
+const ASSOCIATION_SHARE = 0.3;
 
-/** Strength, 0..1, of the links from an entity of the question to others (Hebbian links of the graph). */
+/** Strength, 0..1, of a link of the graph from a name in the question to another entity. */
 export interface Association {
-  /** Name in the question from which the link leads. */
   readonly from: string;
   readonly entity: Posting;
   readonly strength: number;
 }
-/** Of the mass of an entity of the question, what its associations get at full strength. */
-const ASSOCIATION_SHARE = 0.3;
-
-const documents = new Scores();
-const nextDocuments = new Scores();
-const documentSeeds = new Scores();
 
 export interface Walk {
+  /** By slot. */
   readonly documents: Scores;
-  readonly entities: ReadonlyMap<Posting, number>;
+  readonly entities: readonly { readonly entity: Posting; readonly mass: number }[];
 }
 
-/** @returns scratch that is valid until the next call */
+/** Where the mass of one document goes: entities that other documents share, by idf; shares add up to 1. */
+interface Edges {
+  readonly entities: readonly Posting[];
+  readonly shares: readonly number[];
+}
+
+let documents = new Scores();
+let nextDocuments = new Scores();
+let entities = new Scores();
+let nextEntities = new Scores();
+const documentSeeds = new Scores();
+
+/** @param tie orders documents of equal score @returns scratch that is valid until the next call */
 export function walkFrom(
   index: TenantIndex,
   question: Question,
@@ -46,28 +54,24 @@ export function walkFrom(
 ): Walk {
   const seeds = entitySeeds(index, question, associations);
   seedDocuments(index, facts, seeds.size > 0 ? 1 - ENTITY_SEEDS : 1, tie);
-  let entities: Map<Posting, number> = new Map(seeds);
-  documents.reset(index.slots);
-  for (const slot of documentSeeds.touched) documents.add(slot, documentSeeds.get(slot));
+  const met = new Map<number, Posting>();
+  const edges = new Map<number, Edges>();
+  restart(index, documents, entities, seeds, 1, met);
   for (let round = 0; round < ROUNDS; round++) {
-    const nextEntities = new Map<Posting, number>();
-    for (const [entity, mass] of seeds) nextEntities.set(entity, RESTART * mass);
-    nextDocuments.reset(index.slots);
-    for (const slot of documentSeeds.touched) nextDocuments.add(slot, RESTART * documentSeeds.get(slot));
-    pushToDocuments(entities, nextDocuments);
-    pushToEntities(index, documents, nextEntities);
-    entities = nextEntities;
-    documents.reset(index.slots);
-    for (const slot of nextDocuments.touched) documents.add(slot, nextDocuments.get(slot));
+    restart(index, nextDocuments, nextEntities, seeds, RESTART, met);
+    for (const number of entities.touched) pushToDocuments(met.get(number)!, entities.get(number));
+    for (const slot of documents.touched) pushToEntities(index, slot, documents.get(slot), edges, met);
+    [documents, nextDocuments] = [nextDocuments, documents];
+    [entities, nextEntities] = [nextEntities, entities];
   }
-  return { documents, entities };
+  return { documents, entities: entities.touched.map((number) => ({ entity: met.get(number)!, mass: entities.get(number) })) };
 }
 
 function entitySeeds(index: TenantIndex, question: Question, associations: readonly Association[]): Map<Posting, number> {
   const weights = new Map<Posting, number>();
   for (const entity of question.entities) weights.set(entity, index.idf(entity));
   for (const { entity, strength } of associations) {
-    if (!weights.has(entity)) weights.set(entity, ASSOCIATION_SHARE * strength * index.idf(entity));
+    if (!weights.has(entity)) weights.set(entity, ASSOCIATION_SHARE * strength ** 2 * index.idf(entity));
   }
   const sum = [...weights.values()].reduce((a, b) => a + b, 0);
   for (const [entity, weight] of weights) weights.set(entity, (ENTITY_SEEDS * weight) / sum);
@@ -82,26 +86,46 @@ function seedDocuments(index: TenantIndex, facts: Scores, share: number, tie: (a
   for (const slot of best) documentSeeds.add(slot, (share * (facts.get(slot) / max) ** 2) / sum);
 }
 
-function pushToDocuments(entities: ReadonlyMap<Posting, number>, to: Scores): void {
-  for (const [entity, mass] of entities) {
-    const { slots, weights } = entity;
-    if (mass / slots.length < PUSH_MIN) continue;
-    let sum = 0;
-    for (let i = 0; i < slots.length; i++) sum += 1 + TITLE_BONUS * weights[i]!;
-    const unit = ((1 - RESTART) * mass) / sum;
-    for (let i = 0; i < slots.length; i++) to.add(slots[i]!, unit * (1 + TITLE_BONUS * weights[i]!));
+function restart(
+  index: TenantIndex,
+  toDocuments: Scores,
+  toEntities: Scores,
+  seeds: ReadonlyMap<Posting, number>,
+  share: number,
+  met: Map<number, Posting>,
+): void {
+  toDocuments.reset(index.slots);
+  for (const slot of documentSeeds.touched) toDocuments.add(slot, share * documentSeeds.get(slot));
+  toEntities.reset(index.entityNumbers);
+  for (const [entity, mass] of seeds) {
+    met.set(entity.number, entity);
+    toEntities.add(entity.number, share * mass);
   }
 }
 
-function pushToEntities(index: TenantIndex, from: Scores, to: Map<Posting, number>): void {
-  for (const slot of from.touched) {
-    const mass = from.get(slot);
-    if (mass < PUSH_MIN) continue;
-    let sum = 0;
-    const { entities } = index.at(slot);
-    for (const entity of entities) if (entity.slots.length > 1) sum += index.idf(entity);
-    if (sum === 0) continue;
-    const unit = ((1 - RESTART) * mass) / sum;
-    for (const entity of entities) if (entity.slots.length > 1) to.set(entity, (to.get(entity) ?? 0) + unit * index.idf(entity));
+function pushToDocuments({ slots, weights }: Posting, mass: number): void {
+  if (mass < PUSH_MIN * slots.length) return;
+  let sum = slots.length;
+  for (const weight of weights) sum += TITLE_BONUS * weight;
+  const unit = ((1 - RESTART) * mass) / sum;
+  for (let i = 0; i < slots.length; i++) nextDocuments.add(slots[i]!, unit * (1 + TITLE_BONUS * weights[i]!));
+}
+
+function pushToEntities(index: TenantIndex, slot: number, mass: number, known: Map<number, Edges>, met: Map<number, Posting>): void {
+  if (mass < PUSH_MIN) return;
+  let edges = known.get(slot);
+  if (edges === undefined) {
+    edges = edgesOf(index, slot);
+    known.set(slot, edges);
+    for (const entity of edges.entities) met.set(entity.number, entity);
   }
+  const passed = (1 - RESTART) * mass;
+  for (let i = 0; i < edges.entities.length; i++) nextEntities.add(edges.entities[i]!.number, passed * edges.shares[i]!);
+}
+
+function edgesOf(index: TenantIndex, slot: number): Edges {
+  const shared = index.at(slot).entities.filter((entity) => entity.slots.length > 1);
+  const idfs = shared.map((entity) => index.idf(entity));
+  const sum = idfs.reduce((a, b) => a + b, 0);
+  return { entities: shared, shares: idfs.map((idf) => idf / sum) };
 }
