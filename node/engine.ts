@@ -13,6 +13,7 @@ import { decodeFormationMessage, encodeFormationMessage, type FormationMessage }
 import type { VerifiedMessage } from "../protocol/frame.ts";
 import type { FederationId, Level, NodeId, Partition, WriterId } from "../protocol/ids.ts";
 import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, layoutOf } from "../protocol/layout.ts";
+import { SERVES_MAX } from "../protocol/limits.ts";
 import type { Envelope, Message } from "../protocol/message.ts";
 import { Replica } from "../protocol/replica.ts";
 import { ApiError } from "./errors.ts";
@@ -75,6 +76,8 @@ export class Engine {
   #gone: (node: NodeId) => void = () => undefined;
   #lastRequest = 0;
   #flushing = false;
+  #serves = 0;
+  #serving: Promise<unknown> = Promise.resolve();
   #newsAt = 0;
   #hasNews = false;
   #stopped = false;
@@ -215,7 +218,7 @@ export class Engine {
         this.#push(effect.to, effect.deltas);
         break;
       case "serve":
-        void this.#serve(effect);
+        this.#serveSoon(effect);
         break;
       case "snapshot":
         this.#snapshot(effect);
@@ -261,6 +264,13 @@ export class Engine {
       this.#envelopes.set(delta, envelope);
     }
     return envelope;
+  }
+
+  /** One interval is read at a time: repair yields to what clients wait for, and a crowd of returning peers cannot fill the memory (P8). */
+  #serveSoon(effect: Extract<Effect, { type: "serve" }>): void {
+    if (this.#serves >= SERVES_MAX) return;
+    this.#serves++;
+    this.#serving = this.#serving.then(() => this.#serve(effect)).finally(() => this.#serves--);
   }
 
   async #serve(effect: Extract<Effect, { type: "serve" }>): Promise<void> {
@@ -417,6 +427,14 @@ export class Engine {
       highWater: store.highWater,
       firstBarrier: 1 + Math.floor(this.#o.system.random() * 2 ** 48),
     });
+    for (const name of ["replicationFactor", "resonanceDecay", "hebbianRate", "periodMs"] as const) {
+      const [agreed, asked] = [layout[name], this.#o.settings.layout[name]];
+      if (agreed !== asked)
+        log.warn(
+          { setting: name, agreed, asked },
+          "the layout was formed with another value than this node is configured with; the layout's is used",
+        );
+    }
     const listed = layout.members.some((member) => member.writer === this.writer);
     log.info(
       { version: layout.version, federation: layout.federation, members: layout.members.length },

@@ -6,6 +6,7 @@ import type { Keyring } from "../crypto/keyring.ts";
 import { openWith, sealWith } from "../crypto/seal.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
 import { LEVELS, type Level, type NodeId } from "../protocol/ids.ts";
+import { PENDING_REQUESTS_MAX } from "../protocol/limits.ts";
 import { type ApiCode, ApiError } from "./errors.ts";
 import type { Call, Outcome, System } from "./ports.ts";
 
@@ -60,6 +61,8 @@ export class Forward {
   readonly #waiting = new Map<number, Waiting>();
   /** Begins anywhere: a late answer to an earlier process of this node answers nothing here. */
   #lastId: number;
+  /** Requests of others that run here. */
+  #serving = 0;
 
   constructor(options: ForwardOptions) {
     this.#o = options;
@@ -124,7 +127,9 @@ export class Forward {
     const request = this.#open(id, from, this.#o.self, sealed) as Request | undefined;
     if (request === undefined || !isRequest(request)) return;
     let answer: Answer;
+    this.#serving++;
     try {
+      if (this.#serving > PENDING_REQUESTS_MAX) throw new ApiError("overloaded", "This replica has too many unanswered requests.");
       const deadline = this.#o.system.monotonic() + request.timeoutMs;
       const call: Call = {
         tenant: request.tenant,
@@ -138,6 +143,8 @@ export class Forward {
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       answer = { error: { code: error.code, detail: error.message } };
+    } finally {
+      this.#serving--;
     }
     this.#o.send(from, { type: "forwarded", id, sealed: this.#seal(id, this.#o.self, from, answer) });
   }

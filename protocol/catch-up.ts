@@ -4,11 +4,12 @@
  */
 import type { Effect } from "./effects.ts";
 import type { NodeId, Partition, WriterId } from "./ids.ts";
-import { INTERVAL_DELTAS_MAX } from "./limits.ts";
+import { INTERVAL_DELTAS_MAX, PULLS_MAX } from "./limits.ts";
 
 export interface CatchUpWorld {
   /** What follows this is lacking: the position up to which the stream is staged. */
   stagedSeq(partition: Partition, writer: WriterId): number;
+  durableSeq(partition: Partition, writer: WriterId): number;
   /** Connected members that told they hold the stream beyond `seq`, best first. */
   sources(partition: Partition, writer: WriterId, seq: number): readonly NodeId[];
 }
@@ -44,7 +45,7 @@ export class CatchUp {
   }
 
   lacking(): { partition: Partition; writer: WriterId; known: number }[] {
-    return [...this.#pulls.values()];
+    return [...this.#pulls.values()].filter((pull) => this.#world.stagedSeq(pull.partition, pull.writer) < pull.known);
   }
 
   /** Somebody holds the stream up to `seq`. @param patienceMs how long a live push may still bring it before it is asked for */
@@ -59,49 +60,61 @@ export class CatchUp {
     pull.known = Math.max(pull.known, seq);
     pull.notBefore = Math.min(pull.notBefore, now + patienceMs);
     pull.empty.clear();
-    this.#ask(name, pull, now, effects);
+    this.#pump(now, effects);
+  }
+
+  /** What was brought is on disk: there is room for more. */
+  flushed(now: number, effects: Effect[]): void {
+    if (this.#pulls.size > 0) this.#pump(now, effects);
   }
 
   /** An interval arrived (perhaps empty), and what of it followed is staged. */
   answered(partition: Partition, writer: WriterId, from: NodeId, brought: number, now: number, effects: Effect[]): void {
-    const name = `${partition}/${writer}`;
-    const pull = this.#pulls.get(name);
+    const pull = this.#pulls.get(`${partition}/${writer}`);
     if (pull === undefined) return;
     if (pull.asked === from) pull.asked = undefined;
     if (brought === 0) pull.empty.add(from);
-    this.#ask(name, pull, now, effects);
+    this.#pump(now, effects);
   }
 
   gone(node: NodeId, now: number, effects: Effect[]): void {
-    for (const [name, pull] of this.#pulls) {
-      if (pull.asked !== node) continue;
-      pull.asked = undefined;
-      this.#ask(name, pull, now, effects);
-    }
+    for (const pull of this.#pulls.values()) if (pull.asked === node) pull.asked = undefined;
+    this.#pump(now, effects);
   }
 
   tick(now: number, effects: Effect[]): void {
-    for (const [name, pull] of this.#pulls) {
+    for (const pull of this.#pulls.values()) {
       if (now - pull.askedAt < (pull.asked === undefined ? AGAIN_MS : GIVE_UP_MS)) continue;
       if (pull.asked !== undefined) pull.empty.add(pull.asked);
       else pull.empty.clear();
       pull.asked = undefined;
-      this.#ask(name, pull, now, effects);
+    }
+    this.#pump(now, effects);
+  }
+
+  /** Asks wherever nobody is asked, as far as there is room: a node that was away long must not drown in what it lacks (P8). */
+  #pump(now: number, effects: Effect[]): void {
+    let asked = 0;
+    for (const pull of this.#pulls.values()) if (pull.asked !== undefined) asked++;
+    for (const [name, pull] of this.#pulls) {
+      if (asked >= PULLS_MAX) return;
+      if (pull.asked === undefined && this.#ask(name, pull, now, effects)) asked++;
     }
   }
 
-  #ask(name: string, pull: Pull, now: number, effects: Effect[]): void {
+  #ask(name: string, pull: Pull, now: number, effects: Effect[]): boolean {
     const staged = this.#world.stagedSeq(pull.partition, pull.writer);
     if (staged >= pull.known) {
       this.#pulls.delete(name);
-      return;
+      return false;
     }
-    if (pull.asked !== undefined || now < pull.notBefore) return;
+    if (now < pull.notBefore || staged - this.#world.durableSeq(pull.partition, pull.writer) > INTERVAL_DELTAS_MAX) return false;
     const source = this.#world.sources(pull.partition, pull.writer, staged).find((node) => !pull.empty.has(node));
-    if (source === undefined) return;
+    if (source === undefined) return false;
     pull.asked = source;
     pull.askedAt = now;
     const to = Math.min(pull.known, staged + INTERVAL_DELTAS_MAX);
     effects.push({ type: "send", to: source, message: { type: "want", partition: pull.partition, writer: pull.writer, from: staged + 1, to } });
+    return true;
   }
 }

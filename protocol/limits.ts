@@ -29,6 +29,10 @@ export const FRAME_MAX_BYTES = 8 * 1024 * 1024;
 export const PEER_QUEUE_MAX_BYTES = 32 * 1024 * 1024;
 /** Deltas asked for or sent in one interval answer. */
 export const INTERVAL_DELTAS_MAX = 512;
+/** Intervals a node asks for at a time, over all streams: a megabyte each at the most. */
+export const PULLS_MAX = 8;
+/** Intervals that wait to be read from this node's log for others; one more is dropped and asked for again. */
+export const SERVES_MAX = 256;
 /** Streams one heads message may list. */
 export const HEADS_STREAMS_MAX = 20_000;
 export const GOSSIP_MESSAGE_MAX_BYTES = 16 * 1024;

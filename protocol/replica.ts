@@ -100,6 +100,7 @@ export class Replica {
     );
     this.#catchUp = new CatchUp({
       stagedSeq: (partition, writer) => this.#streams.staged(partition, writer).seq,
+      durableSeq: (partition, writer) => this.#streams.durable(partition, writer),
       sources: (partition, writer, seq) => this.#sources(partition, writer, seq),
     });
   }
@@ -222,6 +223,7 @@ export class Replica {
       effects,
     );
     for (const head of touched.values()) this.#held(head.partition, head.writer, effects);
+    this.#catchUp.flushed(now, effects);
     return effects;
   }
 
