@@ -1,0 +1,50 @@
+/** The parent's side of load-process.ts. */
+import { type ChildProcess, fork } from "node:child_process";
+import { resolve } from "node:path";
+import type { WorkloadName } from "./workloads.ts";
+
+export interface Order {
+  readonly workload: WorkloadName;
+  /** Clients take them in turn. */
+  readonly urls: readonly string[];
+  readonly clients: number;
+  readonly warmupMs: number;
+  readonly measureMs: number;
+}
+
+export interface Sample {
+  /** Right answers, the warm-up's included. */
+  readonly answered: number;
+  readonly perSecond: number;
+  /** NaN when nothing was answered. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** Per status code, or "connection". */
+  readonly failures: Readonly<Record<string, number>>;
+  /** The first failure's body. */
+  readonly example: string | undefined;
+}
+
+export class Load {
+  readonly #child: ChildProcess;
+
+  constructor(dataDir: string | undefined) {
+    this.#child = fork(resolve(import.meta.dirname, "load-process.ts"), [dataDir ?? ""]);
+  }
+
+  run(order: Order): Promise<Sample> {
+    return new Promise((done, failed) => {
+      const gone = (): void => failed(new Error("the load process ended"));
+      this.#child.once("exit", gone);
+      this.#child.once("message", (sample: Sample) => {
+        this.#child.off("exit", gone);
+        done(sample);
+      });
+      this.#child.send(order);
+    });
+  }
+
+  stop(): void {
+    if (this.#child.connected) this.#child.disconnect();
+  }
+}

@@ -1,0 +1,108 @@
+/** `npm run bench`: three nodes as real processes against etcd and the bare floor, in rounds that take the systems in turn. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { type Case, casesOf, keyOf } from "./cases.ts";
+import { Load } from "./load.ts";
+import { describeCommit, describeMachine, processorMs } from "./machine.ts";
+import { type Contender, type Options, readOptions, USAGE } from "./options.ts";
+import { loadPayload } from "./payload.ts";
+import { profile } from "./profile.ts";
+import { failures, goalLine, goals, type Measured, table } from "./report.ts";
+import { type Continuum, type System, startContinuum, startEtcd, startFloor } from "./systems.ts";
+
+const README = resolve(import.meta.dirname, "README.md");
+const [BEGIN, END] = ["<!-- bench: begin -->", "<!-- bench: end -->"];
+const WARMUP_MS = 500;
+/** Between two cases: what one left to do (compaction, repair) is not the next one's. */
+const PAUSE_MS = 200;
+
+let options: Options;
+try {
+  options = readOptions(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n${USAGE}\n`);
+  process.exit(2);
+}
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void stopAll().then(() => process.exit(1)));
+
+const systems = new Map<Contender, System>();
+const skipped: string[] = [];
+let load: Load | undefined;
+try {
+  if (options.profile) say(await profile("memories", Math.max(...options.clients), options.seconds * 3, options.dataDir));
+  else await bench();
+} finally {
+  await stopAll();
+}
+
+async function bench(): Promise<void> {
+  const begun = performance.now();
+  load = new Load(options.dataDir);
+  const start: Readonly<Record<Contender, () => Promise<System>>> = {
+    continuum: () => startContinuum(loadPayload(options.dataDir)),
+    etcd: startEtcd,
+    floor: startFloor,
+  };
+  for (const name of options.only) {
+    try {
+      systems.set(name, await start[name]());
+    } catch (error) {
+      if (name === "continuum") throw error;
+      skipped.push(`${name} skipped: ${(error as Error).message.split("\n")[0]}`);
+      say(skipped.at(-1)!);
+    }
+  }
+  const cases = casesOf(options.clients).filter(({ system }) => systems.has(system));
+  const results = new Map(cases.map((one) => [keyOf(one), { case: one, samples: [] as Measured[] }]));
+  for (let round = 1; round <= options.rounds; round++) {
+    for (const one of cases) {
+      const measured = await measure(one, load);
+      results.get(keyOf(one))!.samples.push(measured);
+      process.stderr.write(
+        `round ${round} of ${options.rounds}  ${keyOf(one).padEnd(28)} ${Math.round(measured.perSecond).toString().padStart(6)}/s\n`,
+      );
+    }
+  }
+  const rounds = `medians of ${options.rounds} alternating rounds of ${options.seconds} s a case`;
+  const report = [
+    `${new Date().toISOString().slice(0, 10)}, commit ${describeCommit()}, ${describeMachine()}; ${rounds}, ${Math.round((performance.now() - begun) / 1000)} s in all.`,
+    "",
+    table(results),
+    "",
+    ...skipped.map((line) => `- ${line}`),
+    ...goals(results, options.clients).map(goalLine),
+    ...failures(results).map((line) => `- wrong answers: ${line}`),
+  ].join("\n");
+  say(report);
+  if (options.write) writeReport(report);
+  if (failures(results).length > 0) process.exitCode = 1;
+}
+
+async function measure(one: Case, clients: Load): Promise<Measured> {
+  const system = systems.get(one.system)!;
+  const urls = one.atOneReplica ? [system.urls[(system as Continuum).replicas[0]!]!] : system.urls;
+  await new Promise((done) => setTimeout(done, PAUSE_MS));
+  const order = { workload: one.workload, urls, clients: one.clients, warmupMs: WARMUP_MS, measureMs: options.seconds * 1000 };
+  const before = processorMs(system.pids);
+  const sample = await clients.run(order);
+  const after = processorMs(system.pids);
+  const used = before === undefined || after === undefined ? undefined : ((after - before) * 1000) / sample.answered;
+  return { ...sample, processorUs: used };
+}
+
+function writeReport(report: string): void {
+  const text = readFileSync(README, "utf8");
+  const [before, after] = [text.indexOf(BEGIN), text.indexOf(END)];
+  if (before < 0 || after < before) throw new Error(`${README} has lost its markers`);
+  writeFileSync(README, `${text.slice(0, before + BEGIN.length)}\n${report}\n${text.slice(after)}`);
+}
+
+async function stopAll(): Promise<void> {
+  load?.stop();
+  await Promise.all([...systems.values()].map((system) => system.stop()));
+  systems.clear();
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
