@@ -3,13 +3,15 @@ import { countOf } from "../../protocol/graph/counter.ts";
 import { type Contribution, linkId } from "../../protocol/graph/records.ts";
 import type { GraphReader } from "../ports.ts";
 import type { ExtractedConcept } from "./extract.ts";
+import type { MemoryIndex } from "./memory-index.ts";
 import { visibleConcept, visibleLink } from "./tenant-view.ts";
 
 /** Name and type are said once, when the concept is new: later mentions only count, so that spellings do not alternate. */
-export function conceptContributions(concepts: readonly ExtractedConcept[], reader: GraphReader): Contribution[] {
+export function conceptContributions(concepts: readonly ExtractedConcept[], reader: GraphReader, index: MemoryIndex): Contribution[] {
+  const tenant = index.tenant(reader.tenant);
   return concepts.map(({ id, name, type }) => {
-    const held = visibleConcept(reader, id);
-    const isNamed = held !== undefined && held.name.value !== "";
+    // A name once given stays with the record, so the index may answer for it without a look at the disk.
+    const isNamed = tenant?.concept(id) !== undefined || (visibleConcept(reader, id)?.name.value ?? "") !== "";
     return isNamed ? { op: "concept", id, mass: 1 } : { op: "concept", id, mass: 1, name, type };
   });
 }

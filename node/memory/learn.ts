@@ -3,6 +3,7 @@ import type { WriteOperation } from "../ports.ts";
 import { conceptContributions, countPairs, linkContributions, pairsAmong } from "./contributions.ts";
 import { decisionsIn } from "./decisions.ts";
 import { extract } from "./extract.ts";
+import type { MemoryIndex } from "./memory-index.ts";
 import { instanceOf, type Metadata, metadataText, sessionOf } from "./metadata.ts";
 import type { MemorySettings } from "./settings.ts";
 
@@ -26,7 +27,7 @@ export interface LearnAnswer {
   readonly concepts: readonly string[];
 }
 
-export function learn(settings: MemorySettings): WriteOperation<LearnArgs, LearnAnswer> {
+export function learn(index: MemoryIndex, settings: MemorySettings): WriteOperation<LearnArgs, LearnAnswer> {
   return {
     type: "write",
     decide(args, context) {
@@ -48,7 +49,7 @@ export function learn(settings: MemorySettings): WriteOperation<LearnArgs, Learn
         decisions,
       };
       return {
-        contributions: [{ op: "turn", id, turn }, ...conceptContributions(concepts, reader), ...linkContributions(pairs)],
+        contributions: [{ op: "turn", id, turn }, ...conceptContributions(concepts, reader, index), ...linkContributions(pairs)],
         answer: {
           concepts_extracted: concepts.length,
           decisions_detected: decisions.length,

@@ -13,9 +13,9 @@ import type { MemorySettings } from "./settings.ts";
 /** @param monotonic ms, for query_time_ms; without it that field is 0 */
 export function createOperations(index: MemoryIndex, settings: MemorySettings, monotonic: () => number = () => 0): Operations {
   return {
-    learn: learn(settings),
-    remember: remember(settings),
-    edit_memory: editMemory(settings),
+    learn: learn(index, settings),
+    remember: remember(index, settings),
+    edit_memory: editMemory(index, settings),
     forget_memory: forgetMemory,
     patch_concept: patchConcept,
     delete_concept: deleteConcept(index),

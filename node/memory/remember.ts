@@ -5,6 +5,7 @@ import { ApiError } from "../errors.ts";
 import type { DecideContext, GraphReader, WriteOperation } from "../ports.ts";
 import { conceptContributions, linkContributions, pairsFrom } from "./contributions.ts";
 import { extract } from "./extract.ts";
+import type { MemoryIndex } from "./memory-index.ts";
 import { type Metadata, metadataText, patchedMetadata, sessionOf } from "./metadata.ts";
 import type { MemorySettings } from "./settings.ts";
 import { type MemoryAnswer, memoryAnswer, memoryOrRefuse } from "./tenant-view.ts";
@@ -21,7 +22,7 @@ export interface RememberAnswer {
   readonly tenant_id: string;
 }
 
-export function remember(settings: MemorySettings): WriteOperation<RememberArgs, RememberAnswer> {
+export function remember(index: MemoryIndex, settings: MemorySettings): WriteOperation<RememberArgs, RememberAnswer> {
   return {
     type: "write",
     decide({ entity, content, metadata }, context) {
@@ -37,7 +38,7 @@ export function remember(settings: MemorySettings): WriteOperation<RememberArgs,
       };
       const contributions: Contribution[] = [
         { op: "memory", id, memory },
-        ...conceptContributions(concepts, context.reader),
+        ...conceptContributions(concepts, context.reader, index),
         ...linkContributions(pairsFrom(concepts[0]?.id ?? "", concepts, settings.capacity)),
       ];
       return { contributions, answer: { id, status: "stored", tenant_id: context.reader.tenant } };
@@ -54,7 +55,7 @@ export interface EditArgs {
   readonly replace: boolean;
 }
 
-export function editMemory(settings: MemorySettings): WriteOperation<EditArgs, MemoryAnswer> {
+export function editMemory(index: MemoryIndex, settings: MemorySettings): WriteOperation<EditArgs, MemoryAnswer> {
   return {
     type: "write",
     decide(args, context) {
@@ -75,7 +76,8 @@ export function editMemory(settings: MemorySettings): WriteOperation<EditArgs, M
       };
       if (Object.keys(fields).length === 0) return { contributions: [], answer: memoryAnswer(reader.tenant, args.id, held) };
       const contributions: Contribution[] = [{ op: "edit", id: args.id, fields }];
-      if (said) contributions.push(...conceptContributions(fresh, reader), ...linkContributions(pairsFrom(fold(entity), fresh, settings.capacity)));
+      if (said)
+        contributions.push(...conceptContributions(fresh, reader, index), ...linkContributions(pairsFrom(fold(entity), fresh, settings.capacity)));
       return { contributions, answer: memoryAnswer(reader.tenant, args.id, edited(held, fields, context)) };
     },
   };
