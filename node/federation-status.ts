@@ -143,30 +143,36 @@ export class FederationView {
     const connected = new Set<string>(this.#network?.connected() ?? []);
     for (const member of layout?.members ?? []) {
       if (member.writer === this.#engine.writer || member.node === this.#self.id) continue;
+      // Connected under another incarnation (its disk was lost), it does not count: not healthy.
       const live = links?.peer(member.node)?.writer === member.writer && connected.has(member.node);
-      rows.set(member.node, this.#peer(member, "member", live, replica === undefined ? 0 : this.#behindOf(member.writer)));
+      rows.set(
+        member.node,
+        this.#peer(member, "member", connected.has(member.node), live, replica === undefined ? 0 : this.#behindOf(member.writer)),
+      );
     }
-    for (const peer of links?.peers() ?? []) if (!rows.has(peer.node)) rows.set(peer.node, this.#peer(peer, "gateway", connected.has(peer.node), 0));
+    for (const peer of links?.peers() ?? [])
+      if (!rows.has(peer.node)) rows.set(peer.node, this.#peer(peer, "gateway", connected.has(peer.node), connected.has(peer.node), 0));
     return [...rows.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   #peer(
     peer: { node: string; name: string; incarnation: string; zone: string },
     role: PeerStatus["role"],
-    live: boolean,
+    connected: boolean,
+    healthy: boolean,
     behind: number,
   ): PeerStatus {
     const latency = this.#network?.latencyMs(peer.node as Parameters<Network["latencyMs"]>[0]);
-    const seen = live ? this.#engine.system.now() : this.#lastSeen.get(peer.node);
+    const seen = connected ? this.#engine.system.now() : this.#lastSeen.get(peer.node);
     return {
       id: peer.node,
       name: peer.name,
       incarnation: peer.incarnation,
       zone: peer.zone,
       role,
-      connected: live,
-      healthy: live,
-      latency_ms: latency === undefined || !live ? null : Math.round(latency * 100) / 100,
+      connected,
+      healthy,
+      latency_ms: latency === undefined || !connected ? null : Math.round(latency * 100) / 100,
       last_seen: seen === undefined ? null : new Date(seen).toISOString(),
       behind,
     };

@@ -22,7 +22,6 @@ export class Acknowledgements {
   readonly #queues = new Map<string, Waiting[]>();
   readonly #count: CountHolders;
   readonly #group: GroupCountsOf;
-  size = 0;
 
   constructor(count: CountHolders, group: GroupCountsOf) {
     this.#count = count;
@@ -39,7 +38,6 @@ export class Acknowledgements {
     let at = queue.length;
     while (at > 0 && (queue[at - 1] as Waiting).seq > waiting.seq) at--;
     queue.splice(at, 0, waiting);
-    this.size++;
   }
 
   /** Answers every write on the stream that its level has been reached for. */
@@ -73,7 +71,6 @@ export class Acknowledgements {
           code: "in_doubt",
           detail: `Delta ${delta} is written here but was not acknowledged at level ${waiting.level} in time; it may yet spread. Retry with the same Idempotency-Key.`,
         });
-        this.size--;
       }
       if (rest.length === 0) this.#queues.delete(name);
       else this.#queues.set(name, rest);
@@ -82,7 +79,6 @@ export class Acknowledgements {
 
   #drop(name: string, queue: Waiting[], met: number): void {
     if (met === 0) return;
-    this.size -= met;
     if (met === queue.length) this.#queues.delete(name);
     else queue.splice(0, met);
   }

@@ -54,10 +54,6 @@ export class Barriers {
     this.#lastId = firstId;
   }
 
-  get size(): number {
-    return this.#barriers.size;
-  }
-
   read(request: ReadRequest, now: number, effects: Effect[]): void {
     const name = queueName(request.partition, request.level);
     const queue = this.#waiting.get(name);

@@ -22,7 +22,7 @@ interface Pull {
   askedAt: number;
   /** Not asked before this: it is probably on its way. */
   notBefore: number;
-  /** Had nothing for us at this position; not asked again until it tells more. */
+  /** Had nothing for us at this position; not asked again until the stream is known to go further, or AGAIN_MS. */
   readonly empty: Set<NodeId>;
 }
 
@@ -40,10 +40,6 @@ export class CatchUp {
   }
 
   /** Streams known to go further than this node holds. */
-  get size(): number {
-    return this.#pulls.size;
-  }
-
   lacking(): { partition: Partition; writer: WriterId; known: number }[] {
     return [...this.#pulls.values()].filter((pull) => this.#world.stagedSeq(pull.partition, pull.writer) < pull.known);
   }
@@ -57,9 +53,10 @@ export class CatchUp {
       pull = { partition, writer, known: seq, asked: undefined, askedAt: 0, notBefore: now + patienceMs, empty: new Set() };
       this.#pulls.set(name, pull);
     }
+    // Only news gives those that had nothing another turn: two that promise the same and bring nothing would be asked in turns without a pause.
+    if (seq > pull.known) pull.empty.clear();
     pull.known = Math.max(pull.known, seq);
     pull.notBefore = Math.min(pull.notBefore, now + patienceMs);
-    pull.empty.clear();
     this.#pump(now, effects);
   }
 

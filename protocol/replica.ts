@@ -116,11 +116,6 @@ export class Replica {
     return this.#highWater;
   }
 
-  /** Writes and barriers that wait. */
-  get waiting(): number {
-    return this.#acknowledgements.size + this.#barriers.size;
-  }
-
   // ---- clients -------------------------------------------------------------------------------------------------
 
   /** Whether the key was executed here already (P5); then `propose` answers with its result and decides nothing. */
@@ -176,6 +171,9 @@ export class Replica {
   read(request: ReadRequest, now: number): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
+    // A witness has marks but no graph: what it would answer from is empty.
+    if (this.role(request.partition) !== "replica")
+      return [refusal(request.request, "not_replica", "This node holds no full replica of the partition.")];
     const unreachable = request.level === "one" ? undefined : this.#unreachable(request.partition, request.level);
     if (unreachable !== undefined) return [refusal(request.request, "no_quorum", unreachable)];
     this.#barriers.read(request, now, effects);
@@ -250,7 +248,9 @@ export class Replica {
     const effects: Effect[] = [];
     const peer = this.#connected.get(verified.from);
     // An ack, mark or frontier counts only from a listed member, under the layout we count with.
-    if (peer === undefined || peer.writer !== verified.header.writer || verified.header.layoutVersion !== this.layout.version) return effects;
+    const { federation, writer, layoutVersion } = verified.header;
+    if (peer === undefined || peer.writer !== writer || federation !== this.layout.federation || layoutVersion !== this.layout.version)
+      return effects;
     const { message } = verified;
     switch (message.type) {
       case "push":
