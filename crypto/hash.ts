@@ -12,6 +12,11 @@ export function sha256Hex(bytes: Uint8Array | string): string {
   return hash("sha256", bytes, "hex");
 }
 
+/** SHA-256 in base64url without padding, 43 characters. */
+export function sha256Base64url(bytes: Uint8Array | string): string {
+  return hash("sha256", bytes, "base64url");
+}
+
 /** HKDF-SHA256 (RFC 5869), extract and expand. @param length bytes, 1 to 8160 */
 export function hkdfSha256(secret: Uint8Array, salt: Uint8Array | string, info: Uint8Array | string, length: number): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", secret, salt, info, length));

@@ -3,7 +3,7 @@
  * and the hash of its own body, so a stream cannot be reordered, cut or altered unseen, and bodies can be erased later while the chain stays whole.
  * Same content, same bytes, same hash.
  */
-import { sha256, toBase64url } from "../crypto/hash.ts";
+import { sha256Base64url } from "../crypto/hash.ts";
 import type { Hlc } from "./clock.ts";
 import { asArray, asCount, asFinite, asText, asToken, decodeWire, encodeWire, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
@@ -138,7 +138,7 @@ export function parseHeader(bytes: Uint8Array): DeltaHeader {
 }
 
 export function hashOf(bytes: Uint8Array | string): string {
-  return toBase64url(sha256(bytes));
+  return sha256Base64url(bytes);
 }
 
 function parseBody(bytes: Uint8Array): DeltaBody {

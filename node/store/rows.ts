@@ -1,7 +1,8 @@
 /** The values behind the keys, to and from bytes. */
 
 import type { Hlc } from "../../protocol/clock.ts";
-import { asArray, asBytes, asCount, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
+import { asArray, asCount, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
+import { ProtocolError } from "../../protocol/errors.ts";
 import type { Head, StreamHead } from "../../protocol/frontier.ts";
 import { asHlc } from "../../protocol/graph/record.ts";
 import type { Partition, WriterId } from "../../protocol/ids.ts";
@@ -19,12 +20,20 @@ export function decodeHeads(partition: Partition, bytes: Uint8Array): StreamHead
   });
 }
 
+/** Two byte strings, the first behind its length (4 bytes, big endian): no encoder in the way of large values. */
 export function encodePair(first: Uint8Array, second: Uint8Array): Uint8Array {
-  return encodeWire([first, second]);
+  const out = new Uint8Array(4 + first.length + second.length);
+  new DataView(out.buffer).setUint32(0, first.length);
+  out.set(first, 4);
+  out.set(second, 4 + first.length);
+  return out;
 }
+
+/** @throws ProtocolError MALFORMED */
 export function decodePair(bytes: Uint8Array): [Uint8Array, Uint8Array] {
-  const [first, second] = asArray(decodeWire(bytes, FRAME_MAX_BYTES), "pair", 2);
-  return [asBytes(first, "first"), asBytes(second, "second")];
+  const length = bytes.length < 4 ? -1 : new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+  if (length < 0 || 4 + length > bytes.length) throw new ProtocolError("MALFORMED", "a pair shorter than it says");
+  return [bytes.subarray(4, 4 + length), bytes.subarray(4 + length)];
 }
 
 export interface ExecutionAt {

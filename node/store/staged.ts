@@ -38,6 +38,8 @@ type Row =
 
 /** Records kept decoded after they were read or written. */
 const CACHE_RECORDS_MAX = 50_000;
+/** Keys known not to be on disk: one step asks for the same new record several times. */
+const ABSENT_MAX = 10_000;
 
 /** What one flush wrote. */
 export interface Flush {
@@ -51,6 +53,7 @@ export class Staged implements StagedState {
   #rows = new Map<string, Row>();
   #flushing = new Map<string, Row>();
   readonly #cache = new Map<string, GraphRecord>();
+  readonly #absent = new Set<string>();
   #batches: Batch[] = [];
   #changes: RecordChange[] = [];
   #touched = new Map<string, { readonly key: string; readonly heads: ReadonlyMap<WriterId, Head> }>();
@@ -114,7 +117,7 @@ export class Staged implements StagedState {
     const name = keys.idempotency(partition, key);
     const row = this.#row(name);
     if (row !== undefined && "executions" in row) return row.executions;
-    const value = this.#db.getSync(name);
+    const value = this.#get(name);
     return value === undefined ? [] : decodeExecutions(unprotect(name, value));
   }
 
@@ -174,6 +177,7 @@ export class Staged implements StagedState {
     const sync = batches.some((batch) => batch.type !== "forget");
     await this.#db.batch(operations, { sync });
     for (const [key, row] of this.#flushing) {
+      this.#absent.delete(key);
       if (row !== undefined && "record" in row) this.#remember(key, row.record);
       else if (row === undefined) this.#cache.delete(key);
     }
@@ -236,11 +240,21 @@ export class Staged implements StagedState {
     }
     const cached = this.#cache.get(key);
     if (cached !== undefined) return cached;
-    const value = this.#db.getSync(key);
+    const value = this.#get(key);
     if (value === undefined) return undefined;
     const record = decodeRecord(unprotect(key, value));
     this.#remember(key, record);
     return record;
+  }
+
+  #get(key: string): Uint8Array | undefined {
+    if (this.#absent.has(key)) return undefined;
+    const value = this.#db.getSync(key);
+    if (value === undefined) {
+      if (this.#absent.size >= ABSENT_MAX) this.#absent.clear();
+      this.#absent.add(key);
+    }
+    return value;
   }
 
   #row(key: string): Row {
