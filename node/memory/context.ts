@@ -76,7 +76,7 @@ function quote(text: string, weights: ReadonlyMap<string, number>, maxChars: num
   if (whole.length <= maxChars) return whole;
   const parts = sentences(text).map(oneLine);
   const worth = parts.map((part) => [...new Set(terms(part))].reduce((sum, term) => sum + (weights.get(term) ?? 0), 0));
-  let from = worth.indexOf(Math.max(...worth));
+  let from = worth.reduce((best, value, i) => (value > worth[best]! ? i : best), 0);
   let to = from + 1;
   let length = parts[from]?.length ?? 0;
   for (;;) {

@@ -6,7 +6,17 @@
 import { dateFit } from "./dates.ts";
 import type { Question } from "./question.ts";
 import { Scores, standardised } from "./scores.ts";
-import { bodyOf, CONTEXT_WEIGHTS, contextWeight, type Entry, lengthWithContext, type TenantIndex, titleOf, weightIn } from "./tenant-index.ts";
+import {
+  bodyOf,
+  CONTEXT_WEIGHTS,
+  contextWeight,
+  type Entry,
+  lengthWithContext,
+  type Posting,
+  type TenantIndex,
+  titleOf,
+  weightIn,
+} from "./tenant-index.ts";
 
 const K1 = 0.9;
 const B = 0.4;
@@ -17,12 +27,14 @@ const TALK_IDF_POWER = 1.5;
 
 /** How well whole sessions, and the neighbourhood of a document, fit the question. */
 const SESSION = { k1: 1.2, b: 0.75, weight: 0.3 };
+/** A word in more documents than this says nothing of a session or of what lies around, and would cost most of the time. */
+const SURROUNDINGS_DOCUMENTS_MAX = 5_000;
 const AROUND = { reach: 4, k1: 0.9, b: 0.4, weight: 0.3 };
-/** A document of few words says little: at most this share is taken off. */
 /** The only participant whom the question names speaks here. */
 const SPEAKER_BOOST = 1.6;
 /** Said in a month or on a day that the question names. */
 const DATE_WEIGHT = 3;
+/** A document of few words says little: at most this share is taken off. */
 const SHORT = { share: 0.2, terms: 8 };
 
 export interface Evidence {
@@ -48,6 +60,7 @@ export function evidenceOf(index: TenantIndex, question: Question): Evidence {
   around.reset(size);
   sessions.reset(index.sessionNumbers);
   const inSessions = index.sessions.size > 0;
+  const sessionLength = averageSessionLength(index);
   for (const { posting, idf } of question.terms) {
     frequency.reset(size);
     for (let i = 0; i < posting.slots.length; i++) {
@@ -59,7 +72,7 @@ export function evidenceOf(index: TenantIndex, question: Question): Evidence {
       if (entry.next !== undefined) lend(index, entry, bodyOf(weight));
     }
     for (const slot of frequency.touched) talk.add(slot, idf ** TALK_IDF_POWER * saturated(frequency.get(slot), K1));
-    if (inSessions) addSurroundings(index, posting.slots, posting.weights, idf ** TALK_IDF_POWER);
+    if (inSessions && posting.slots.length <= SURROUNDINGS_DOCUMENTS_MAX) addSurroundings(index, posting, idf ** TALK_IDF_POWER, sessionLength);
   }
   const candidates = [...talk.touched];
   for (const slot of candidates) {
@@ -93,7 +106,7 @@ function lend(index: TenantIndex, entry: Entry, count: number): void {
     frequency.add(second.slot, (CONTEXT_WEIGHTS.second * count) / norm(lengthWithContext(second), index.averageLengthWithContext, B));
 }
 
-function addSurroundings(index: TenantIndex, slots: readonly number[], weights: readonly number[], idf: number): void {
+function addSurroundings(index: TenantIndex, { slots, weights }: Posting, idf: number, averageSession: number): void {
   sessionFrequency.reset(index.sessionNumbers);
   aroundFrequency.reset(index.slots);
   for (let i = 0; i < slots.length; i++) {
@@ -101,7 +114,7 @@ function addSurroundings(index: TenantIndex, slots: readonly number[], weights: 
     const session = index.sessions.get(entry.document.session);
     const count = bodyOf(weights[i]!) + titleOf(weights[i]!);
     if (session === undefined || count === 0) continue;
-    sessionFrequency.add(session.number, count / norm(session.length, averageSessionLength(index), SESSION.b));
+    sessionFrequency.add(session.number, count / norm(session.length, averageSession, SESSION.b));
     eachAround(entry, (near) => aroundFrequency.add(near.slot, count));
   }
   for (const session of sessionFrequency.touched) sessions.add(session, idf * saturated(sessionFrequency.get(session), SESSION.k1));

@@ -159,7 +159,7 @@ function isNameLike(token: Token): boolean {
 function addRun(tokens: readonly Token[], from: number, to: number, lowerCase: ReadonlySet<string>, found: Found): void {
   const whole = written(tokens.slice(from, to));
   // What the text is said to be about is a name, also where it begins like a greeting.
-  if (found.has(whole)) {
+  if (tokens[from]!.starts && found.has(whole)) {
     found.add(whole, "concept", WORTH.name, tokens[from]!.at, 1);
     return;
   }

@@ -15,8 +15,8 @@ const DOCUMENTS = "d/";
 const CONCEPTS = "c/";
 const LINKS = "l/";
 
-/** Some 3 KB each for a sentence of 200 characters, postings included: 1.5 GB at most. */
-const DOCUMENTS_MAX = 500_000;
+/** Some 2 KB each for a sentence of 200 characters, postings included: 400 MB at most, unless the tenants in use need more. */
+const DOCUMENTS_MAX = 200_000;
 /** Tenants used last are never dropped, so one that was made ready is still there when its question is answered. */
 const TENANTS_KEPT = 16;
 

@@ -68,9 +68,15 @@ export function sessions(index: MemoryIndex): ReadOperation<PageArgs & SpanArgs,
 }
 
 function described({ id, entries }: Session): SessionsAnswer["sessions"][number] {
-  const times = entries.items.map(({ document }) => document.time);
-  const turns = entries.items.filter(({ document }) => document.kind === "turn").length;
-  return { id, first_at: iso(Math.min(...times)), last_at: iso(Math.max(...times)), turns, memories: entries.length - turns };
+  let first = Number.POSITIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+  let turns = 0;
+  for (const { document } of entries.items) {
+    first = Math.min(first, document.time);
+    last = Math.max(last, document.time);
+    if (document.kind === "turn") turns++;
+  }
+  return { id, first_at: iso(first), last_at: iso(last), turns, memories: entries.length - turns };
 }
 
 export interface DecisionsAnswer {

@@ -25,14 +25,16 @@ export interface Question {
   readonly speaker: Posting | undefined;
 }
 
-/** Longer questions are pasted texts; their first words decide. */
+/** Longer questions are pasted texts; their beginning decides. */
+const QUESTION_MAX_CHARS = 4_000;
 const QUESTION_WORDS_MAX = 200;
 const SINGLE_NAME_MIN_CHARS = 3;
 /** Words of one name looked up as they stand, in any case. */
 const NAME_WORDS_MAX = 6;
 
 /** @param fuzzy a word that is not known stands for the known ones it may be a slip of */
-export function askedOf(index: TenantIndex, text: string, fuzzy = false): Question {
+export function askedOf(index: TenantIndex, message: string, fuzzy = false): Question {
+  const text = message.slice(0, QUESTION_MAX_CHARS);
   const terms = new Map<string, QuestionTerm>();
   for (const word of words(text).slice(0, QUESTION_WORDS_MAX)) {
     const term = termOf(word);

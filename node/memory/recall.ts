@@ -8,6 +8,7 @@ import { contextText } from "./context.ts";
 import type { MemoryIndex } from "./memory-index.ts";
 import { askedOf, type Question } from "./question.ts";
 import { type Ranked, rank } from "./rank.ts";
+import { highest } from "./scores.ts";
 import type { MemorySettings } from "./settings.ts";
 import { type SpanArgs, within } from "./span.ts";
 import type { Posting, TenantIndex } from "./tenant-index.ts";
@@ -113,7 +114,12 @@ function associationsOf(tenant: TenantIndex, question: Question, context: ReadCo
 
 function rarestNeighbours(tenant: TenantIndex, id: string): Posting[] {
   const known = [...(tenant.neighbours.get(id) ?? [])].flatMap((other) => tenant.entities.get(other) ?? []);
-  return known.sort((a, b) => a.slots.length - b.slots.length || (a.name < b.name ? -1 : 1)).slice(0, LINKS_READ_MAX);
+  return highest(
+    known,
+    ({ slots }) => -slots.length,
+    LINKS_READ_MAX,
+    (a, b) => (a.name < b.name ? -1 : 1),
+  );
 }
 
 function strengthBetween({ reader, now }: ReadContext, a: string, b: string): number {
