@@ -165,10 +165,8 @@ export class Engine {
   // ---- clients -------------------------------------------------------------------------------------------------
 
   /** @throws ApiError */
-  propose(proposal: Omit<Proposal, "request" | "wall">): Promise<Done> {
-    return this.#request(undefined, (request) =>
-      (this.#replica as Replica).propose({ ...proposal, request, wall: this.#o.system.now() }, this.#o.system.monotonic()),
-    );
+  propose(proposal: Omit<Proposal, "request">): Promise<Done> {
+    return this.#request(undefined, (request) => (this.#replica as Replica).propose({ ...proposal, request }, this.#o.system.monotonic()));
   }
 
   /** A read behind its barrier; `onSnapshot` runs once on the one snapshot it is answered from. @throws ApiError */

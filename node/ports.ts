@@ -69,7 +69,7 @@ export interface IndexRow {
 export interface GraphIndex {
   rows(change: RecordChange): IndexRow[];
   committed(changes: readonly RecordChange[]): void;
-  /** Resolves once the tenant can be queried; `scan` streams its stored rows in key order, of one snapshot taken when it is first called. */
+  /** Resolves once the tenant can be queried; `scan` streams its stored rows in key order, each of its own moment; what is committed meanwhile comes through `committed`. */
   ready(tenant: string, scan: (prefix: string) => AsyncIterable<IndexRow>): Promise<void>;
 }
 

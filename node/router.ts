@@ -122,12 +122,13 @@ class NodeRouter implements Router {
     await this.#ready(call.tenant);
     const key = keyHashOf(call.tenant, call.key) as KeyHash;
     const begun = engine.system.monotonic();
+    const wall = engine.system.now();
     // Decided and numbered in one tick, on one state: nothing can come between.
     const decision = engine.replica?.executed(partition, key)
       ? { contributions: [], answer: null }
       : operation.decide(args, {
           reader: engine.store.stagedReader(call.tenant, layout),
-          now: engine.system.now(),
+          now: engine.replica?.timeOfNext(wall) ?? wall,
           node: engine.settings.name,
           id: (prefix, ordinal) => `${prefix}_${keyHashOf(key, `${prefix}/${ordinal}`)}`,
         });
@@ -140,6 +141,7 @@ class NodeRouter implements Router {
       contributions: decision.contributions,
       answer: JSON.stringify(decision.answer),
       deadline: call.deadline,
+      wall,
     });
     this.#o.meter.observe("quorum_wait_seconds", (engine.system.monotonic() - begun) / 1000);
     return this.#outcome(JSON.parse(done.answer), done, layout, partition);

@@ -112,15 +112,16 @@ export class Replica {
     return group.witnesses.some((member) => member.writer === this.#writer) ? "witness" : undefined;
   }
 
-  get highWater(): Hlc {
-    return this.#highWater;
-  }
-
   // ---- clients -------------------------------------------------------------------------------------------------
 
   /** Whether the key was executed here already (P5); then `propose` answers with its result and decides nothing. */
   executed(partition: Partition, key: KeyHash): boolean {
     return this.#state.executions(partition, key).length > 0;
+  }
+
+  /** The time, ms, that a delta numbered now will carry. @param wall wall clock, ms */
+  timeOfNext(wall: number): number {
+    return tickHlc(this.#highWater, wall)[0];
   }
 
   propose(proposal: Proposal, now: number): Effect[] {

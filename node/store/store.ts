@@ -8,7 +8,7 @@ import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
-import { keys, META, type MetaKey, partitionAt, protect, ranges, STORE_FORMAT, sealedAt, unprotect } from "./keyspace.ts";
+import { keys, META, type MetaKey, partitionAt, protect, ranges, STORE_FORMAT, sealedAt, under, unprotect } from "./keyspace.ts";
 import type { Level } from "./level-port.ts";
 import { decodeCounts, decodeHeads, decodeHlc, decodePair, type RecordCounts } from "./rows.ts";
 import { type Flush, Staged } from "./staged.ts";
@@ -171,12 +171,11 @@ export class Store {
     }
   }
 
-  /** Rows of the search index of one tenant, in key order, as of the first read. */
+  /** Rows of the search index of one tenant whose key begins with `prefix` ("" or ending in "/"), in key order, as of the first read. */
   async *indexRows(tenant: string, prefix: string): AsyncGenerator<IndexRow> {
-    const range = ranges.index(partitionOf(tenant), tenant);
-    const skip = range.gte.length;
-    const bounds = prefix === "" ? range : { gte: range.gte + prefix, lt: `${range.gte}${prefix}\uffff` };
-    for await (const [key, value] of this.#db.iterator(bounds)) yield { key: key.slice(skip), value: unprotect(key, value) };
+    const { gte } = ranges.index(partitionOf(tenant), tenant);
+    for await (const [key, value] of this.#db.iterator(under((gte + prefix).slice(0, -1))))
+      yield { key: key.slice(gte.length), value: unprotect(key, value) };
   }
 
   /** SHA-256 over the sorted materialised records of a partition, with the frontier they stand for: equal frontiers, equal fingerprints (P3). */
