@@ -8,12 +8,18 @@ const HEAD_CHARS = 96;
 const SENTENCE_CHARS_MIN = 40;
 const VENDORED = resolve(import.meta.dirname, "data/sentences.txt");
 
+/** A sentence and what it is about: the title of the passage it was taken from. */
+export interface Sentence {
+  readonly title: string;
+  readonly text: string;
+}
+
 export class Payload {
-  readonly #sentences: readonly string[];
+  readonly #sentences: readonly Sentence[];
   readonly #stride: number;
 
   /** @param sentences at least two, all different in their first 96 characters */
-  constructor(sentences: readonly string[]) {
+  constructor(sentences: readonly Sentence[]) {
     this.#sentences = sentences;
     this.#stride = strideOf(sentences.length);
   }
@@ -26,30 +32,51 @@ export class Payload {
   /** @param n 0 or more; from `size` on texts come again */
   text(n: number): string {
     const count = this.#sentences.length;
-    const first = (n * this.#stride) % count;
+    const first = this.#first(n);
     // Every round over the first sentences meets another second one, never the first itself.
     const apart = 1 + (Math.floor(n / count) % (count - 1));
-    let text = head(this.#sentences[first]!);
-    for (let next = (first + apart) % count; text.length < TEXT_CHARS; next = (next + 1) % count) text += ` ${this.#sentences[next]!}`;
+    let text = head(this.#sentences[first]!.text);
+    for (let next = (first + apart) % count; text.length < TEXT_CHARS; next = (next + 1) % count) text += ` ${this.#sentences[next]!.text}`;
     return text.slice(0, TEXT_CHARS);
+  }
+
+  /** What `text(n)` is about. */
+  entity(n: number): string {
+    return this.#sentences[this.#first(n)]!.title;
   }
 
   /** What somebody might ask who wants `text(n)` back: its first sentence. */
   question(n: number): string {
-    return head(this.#sentences[(n * this.#stride) % this.#sentences.length]!);
+    return head(this.#sentences[this.#first(n)]!.text);
+  }
+
+  #first(n: number): number {
+    return (n * this.#stride) % this.#sentences.length;
   }
 }
 
-/** @param dataDir a folder with passages.jsonl (`{text}` a line); undefined: the vendored sentences */
+/** @param dataDir a folder with passages.jsonl (`{title, text}` a line); undefined: the vendored sentences */
 export function loadPayload(dataDir: string | undefined): Payload {
-  const sentences = dataDir === undefined ? readFileSync(VENDORED, "utf8").trimEnd().split("\n") : passages(join(dataDir, "passages.jsonl"));
-  const different = new Map(sentences.filter(({ length }) => length >= SENTENCE_CHARS_MIN).map((sentence) => [head(sentence), sentence]));
+  const sentences = dataDir === undefined ? vendored() : passages(join(dataDir, "passages.jsonl"));
+  const different = new Map(sentences.filter(({ text }) => text.length >= SENTENCE_CHARS_MIN).map((sentence) => [head(sentence.text), sentence]));
   return new Payload([...different.values()]);
 }
 
-function passages(file: string): string[] {
+function vendored(): Sentence[] {
+  const lines = readFileSync(VENDORED, "utf8").trimEnd().split("\n");
+  return lines.map((line) => {
+    const [title, text] = line.split("\t") as [string, string];
+    return { title, text };
+  });
+}
+
+function passages(file: string): Sentence[] {
   const lines = readFileSync(file, "utf8").trimEnd().split("\n");
-  return lines.flatMap((line) => (JSON.parse(line) as { text: string }).text.replace(/\s+/g, " ").split(/(?<=[.!?]) (?=[A-Z])/));
+  return lines.flatMap((line) => {
+    const { title, text } = JSON.parse(line) as Sentence;
+    const sentences = text.replace(/\s+/g, " ").split(/(?<=[.!?]) (?=[A-Z])/);
+    return sentences.map((sentence) => ({ title, text: sentence }));
+  });
 }
 
 /** Up to the last whole word that fits. */

@@ -60,7 +60,7 @@ export async function startContinuum(payload: Payload, env: Readonly<Record<stri
 }
 
 async function store(url: string, tenant: string, payload: Payload, from: number, count: number): Promise<void> {
-  const memories = Array.from({ length: count }, (_, index) => JSON.parse(memory(payload.text(from + index))) as object);
+  const memories = Array.from({ length: count }, (_, index) => JSON.parse(memory(from + index, payload)) as object);
   const { status, body } = await ask(url, "POST", "/v1/memories/batch", { body: { memories }, headers: { "x-tenant-id": tenant } });
   if (status !== 200) throw new Error(`storing what is recalled: ${status} ${JSON.stringify(body)}`);
 }

@@ -15,7 +15,6 @@ export const READ_TENANT = "bench-read";
 export const WRITE_TENANT = "bench-write";
 /** Memories a recall searches. */
 export const STORED_MEMORIES = 2000;
-const ENTITY = "bench";
 
 export const WORKLOADS: Readonly<Record<WorkloadName, Workload & { readonly tenant?: string }>> = {
   memories: {
@@ -23,7 +22,7 @@ export const WORKLOADS: Readonly<Record<WorkloadName, Workload & { readonly tena
     path: "/v1/memories?consistency=quorum",
     status: 200,
     tenant: WRITE_TENANT,
-    body: (n, payload) => memory(payload.text(n)),
+    body: (n, payload) => memory(n, payload),
   },
   learn: {
     method: "POST",
@@ -52,16 +51,16 @@ export const WORKLOADS: Readonly<Record<WorkloadName, Workload & { readonly tena
     method: "POST",
     path: "/v3/kv/put",
     status: 200,
-    body: (n, payload) => JSON.stringify({ key: base64(`memory/${n}`), value: base64(memory(payload.text(n))) }),
+    body: (n, payload) => JSON.stringify({ key: base64(`memory/${n}`), value: base64(memory(n, payload)) }),
   },
   // Linearizable, etcd's default: its quorum read, of a key that is not there.
   "etcd-read": { method: "POST", path: "/v3/kv/range", status: 200, body: () => JSON.stringify({ key: base64("none") }) },
-  "floor-put": { method: "POST", path: "/put", status: 200, body: (n, payload) => memory(payload.text(n)) },
+  "floor-put": { method: "POST", path: "/put", status: 200, body: (n, payload) => memory(n, payload) },
 };
 
 /** A body of `POST /v1/memories`; etcd and the floor keep these very bytes. */
-export function memory(content: string): string {
-  return JSON.stringify({ entity: ENTITY, content });
+export function memory(n: number, payload: Payload): string {
+  return JSON.stringify({ entity: payload.entity(n), content: payload.text(n) });
 }
 
 function base64(text: string): string {

@@ -21,7 +21,7 @@ describe("the text of the bench", () => {
   });
 
   test("goes on with the sentences that follow where two are too short", () => {
-    const short = new Payload(["One small step.", "Another small step.", "The last of three."]);
+    const short = new Payload(["One small step.", "Another small step.", "The last of three."].map((text) => ({ title: "Steps", text })));
     expect(short.text(0)).toHaveLength(TEXT_CHARS);
     expect(short.text(0)).not.toBe(short.text(3));
   });
