@@ -51,7 +51,7 @@ function memoryLevel(): Subject {
 }
 
 function simulatedDisk(): Subject {
-  const scheduler = new Scheduler(new Rng(1));
+  const scheduler = new Scheduler();
   const disk = new SimDisk(scheduler, new Rng(2));
   let held = false;
   return {

@@ -6,7 +6,8 @@ import type { Scheduler } from "./scheduler.ts";
  * Kinds of faults. Each seed draws some of them and leaves the others out ("swarm testing", Groce et al. 2012): a run with every fault at once finds less
  * than many runs with a few each, because faults hide each other.
  */
-export type FaultKind = "kill" | "power" | "blackout" | "cut" | "one-way" | "split" | "flap" | "slow" | "clock" | "stall" | "eio";
+export type FaultKind = "kill" | "power" | "blackout" | "cut" | "one-way" | "split" | "flap" | "slow" | "clock" | "stall" | "eio" | "lose-disk";
+/** Those that a federation at work must survive in full; a lost disk takes its node out of the layout, so it is for storms at birth only. */
 export const FAULT_KINDS: readonly FaultKind[] = ["kill", "power", "blackout", "cut", "one-way", "split", "flap", "slow", "clock", "stall", "eio"];
 
 export interface FaultSettings {
@@ -62,10 +63,20 @@ export class Faults {
     const node = this.#rng.pick(nodes);
     const others = this.#rng.shuffle(nodes.filter((one) => one !== node));
     if (kind === "kill" || kind === "power") this.#crash(node, kind);
+    else if (kind === "lose-disk") this.#loseDisk(node);
     else if (kind === "blackout") for (const one of nodes) this.#crash(one, "power");
     else if (kind === "eio" || kind === "stall") this.#breakDisk(node, kind);
     else if (kind === "clock") this.#turnClock(node);
     else if (others[0] !== undefined) this.#breakLink(kind, node, others[0], others);
+  }
+
+  /** Never the first node's: one name that keeps its disk is what a decision lives on. */
+  #loseDisk(node: SimNode): void {
+    if (!node.running || node === this.#federation.nodes[0]) return;
+    this.#federation.crash(node, "power");
+    node.disk.lose();
+    this.#scheduler.note(`fault: ${node.name} has lost its disk`);
+    this.#scheduler.after(this.#duration(), () => this.#federation.start(node));
   }
 
   #breakDisk(node: SimNode, kind: "eio" | "stall"): void {

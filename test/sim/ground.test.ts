@@ -44,7 +44,7 @@ describe("chance", () => {
 
 describe("simulated time", () => {
   it("runs events in order of time, and of scheduling where the time is equal", async () => {
-    const scheduler = new Scheduler(new Rng(1));
+    const scheduler = new Scheduler();
     const seen: string[] = [];
     scheduler.after(5, () => seen.push("late"));
     scheduler.after(1, () => seen.push("first"));
@@ -55,7 +55,7 @@ describe("simulated time", () => {
   });
 
   it("carries what an event started to its end before the next event", async () => {
-    const scheduler = new Scheduler(new Rng(1));
+    const scheduler = new Scheduler();
     const seen: string[] = [];
     scheduler.after(1, () => {
       void (async () => {
@@ -70,7 +70,7 @@ describe("simulated time", () => {
 
   it("sorts many events as an array would be sorted", async () => {
     const rng = new Rng(4);
-    const scheduler = new Scheduler(rng);
+    const scheduler = new Scheduler();
     const times = Array.from({ length: 500 }, () => rng.int(100));
     const seen: number[] = [];
     for (const time of times) scheduler.after(time, () => seen.push(time));
@@ -79,7 +79,7 @@ describe("simulated time", () => {
   });
 
   it("never fires the timer of a dead process", async () => {
-    const scheduler = new Scheduler(new Rng(1));
+    const scheduler = new Scheduler();
     let alive = true;
     let fired = 0;
     const system = simSystem(scheduler, new WallClock(scheduler, 0, 1), new Rng(2), () => alive);
@@ -94,7 +94,7 @@ describe("simulated time", () => {
 
 describe("the simulated network", () => {
   async function connected(settings = CALM) {
-    const scheduler = new Scheduler(new Rng(1));
+    const scheduler = new Scheduler();
     const network = new SimNetwork(scheduler, new Rng(2), settings);
     network.addNode(alice);
     network.addNode(bob);
@@ -180,7 +180,7 @@ describe("the simulated disk", () => {
   const fast = { writeMs: 0.01, fsyncMs: 1, stallChance: 0 };
 
   it("shows a synced batch only once it is durable", async () => {
-    const scheduler = new Scheduler(new Rng(1));
+    const scheduler = new Scheduler();
     const disk = new SimDisk(scheduler, new Rng(2), fast);
     const db = disk.open();
     await db.open();
@@ -195,7 +195,7 @@ describe("the simulated disk", () => {
   });
 
   it("lets batches that arrive together share one fsync", async () => {
-    const scheduler = new Scheduler(new Rng(1));
+    const scheduler = new Scheduler();
     const disk = new SimDisk(scheduler, new Rng(2), fast);
     const db = disk.open();
     await db.open();
@@ -206,7 +206,7 @@ describe("the simulated disk", () => {
   });
 
   async function twoUnsynced(seed: number): Promise<SimDisk> {
-    const scheduler = new Scheduler(new Rng(seed));
+    const scheduler = new Scheduler();
     const disk = new SimDisk(scheduler, new Rng(seed), fast);
     const db = disk.open();
     await db.open();
@@ -248,7 +248,7 @@ describe("the simulated disk", () => {
   it("keeps all of a batch that was being synced when the power went, or nothing of it", async () => {
     const outcomes = new Set<number>();
     for (let seed = 0; seed < 30; seed++) {
-      const scheduler = new Scheduler(new Rng(seed));
+      const scheduler = new Scheduler();
       const disk = new SimDisk(scheduler, new Rng(seed), fast);
       const db = disk.open();
       await db.open();
@@ -265,7 +265,7 @@ describe("the simulated disk", () => {
   it("takes no write after a failed fsync, which the next process may find or not", async () => {
     const found = new Set<boolean>();
     for (let seed = 0; seed < 30; seed++) {
-      const scheduler = new Scheduler(new Rng(seed));
+      const scheduler = new Scheduler();
       const disk = new SimDisk(scheduler, new Rng(seed), fast);
       const db = disk.open();
       await db.open();
@@ -284,7 +284,7 @@ describe("the simulated disk", () => {
   });
 
   it("loses everything with the volume", async () => {
-    const scheduler = new Scheduler(new Rng(1));
+    const scheduler = new Scheduler();
     const disk = new SimDisk(scheduler, new Rng(2), fast);
     const db = disk.open();
     await db.open();

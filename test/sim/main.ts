@@ -5,6 +5,7 @@
  * happened, line by line. The last line is `N passed, N failed`; the exit code is 0 when none failed.
  */
 import { parseArgs } from "node:util";
+import type { Violation } from "./history.ts";
 import { runSeed } from "./run.ts";
 
 const { values } = parseArgs({
@@ -23,6 +24,12 @@ const count = wholeNumber("seeds", values.seeds);
 const nodeCount = values.nodes === undefined ? undefined : wholeNumber("nodes", values.nodes);
 if (nodeCount !== undefined && (nodeCount < 1 || nodeCount > 5)) usage("--nodes takes 1 to 5");
 
+// A promise of the product that nobody waits for, and that failed: in a node it would end the process.
+const unhandled: Violation[] = [];
+process.on("unhandledRejection", (error) =>
+  unhandled.push({ checker: "process", message: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+);
+
 let failed = 0;
 let passed = 0;
 let operations = 0;
@@ -30,11 +37,12 @@ const begun = process.hrtime.bigint();
 for (let seed = first; seed < first + count; seed++) {
   const result = await runSeed({ seed, nodeCount, story: values.story ? (line) => console.log(line) : undefined });
   operations += result.acknowledged;
-  if (result.violations.length === 0) passed++;
+  const violations = [...result.violations, ...unhandled.splice(0)];
+  if (violations.length === 0) passed++;
   else {
     failed++;
-    console.log(`seed ${seed} failed: ${result.violations.length} violations`);
-    for (const { checker, message } of result.violations.slice(0, 12)) console.log(`  (${checker}) ${message}`);
+    console.log(`seed ${seed} failed: ${violations.length} violations`);
+    for (const { checker, message } of violations.slice(0, 12)) console.log(`  (${checker}) ${message}`);
     console.log(`  replay: npm run sim -- --seed ${seed}${nodeCount === undefined ? "" : ` --nodes ${nodeCount}`} --story`);
   }
   if (count === 1) {

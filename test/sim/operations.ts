@@ -1,5 +1,6 @@
 import { ApiError } from "../../node/errors.ts";
 import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
+import { conflicts, current } from "../../protocol/graph/editable.ts";
 import type { Memory } from "../../protocol/graph/records.ts";
 
 /**
@@ -69,7 +70,7 @@ function mustExist(reader: GraphReader, id: string): void {
 
 /** Visible value first, then those of concurrent edits; none when there is no such memory. */
 function valuesOf(memory: Memory | undefined): readonly string[] {
-  return memory === undefined ? [] : [...new Set(memory.content.map((version) => version.value))];
+  return memory === undefined ? [] : [current(memory.content), ...conflicts(memory.content)];
 }
 
 /** Written again here, not called: totals, less what was removed, less what a retried key added too much (nothing decays in a concept). */

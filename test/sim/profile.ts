@@ -1,4 +1,4 @@
-import { drawFaults, type FaultSettings } from "./faults.ts";
+import { drawFaults, type FaultKind, type FaultSettings } from "./faults.ts";
 import type { Rng } from "./rng.ts";
 import type { DiskTimes } from "./sim-disk.ts";
 import type { NetworkSettings } from "./sim-network.ts";
@@ -15,8 +15,8 @@ export interface Profile {
   readonly clockErrorMs: number;
   readonly workload: WorkloadSettings;
   readonly faults: FaultSettings;
-  /** Faults begin with the first start of the nodes, not only once the federation has formed. */
-  readonly roughBirth: boolean;
+  /** A storm while layout 1 is being formed; undefined: calm weather. */
+  readonly birth: { readonly faults: FaultSettings; readonly durationMs: number; readonly disksLost: boolean } | undefined;
   /** How long clients work and things break, ms. */
   readonly durationMs: number;
 }
@@ -52,7 +52,21 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
       attemptsMax: 1 + rng.int(4),
     },
     faults: drawFaults(rng),
-    roughBirth: rng.chance(0.25),
+    birth: rng.chance(0.3) ? drawBirth(rng) : undefined,
     durationMs: rng.between(3000, 12_000),
+  };
+}
+
+/**
+ * Short crashes and cuts, one after the other, so that some hit each step of the formation. In half of the storms disks are lost as well; such a run
+ * ends with its birth, because who lost a disk after the layout had named it is no member any more.
+ */
+function drawBirth(rng: Rng): NonNullable<Profile["birth"]> {
+  const disksLost = rng.chance(0.5);
+  const kinds: FaultKind[] = ["kill", "power", "cut", "one-way", "flap", "slow", ...(disksLost ? (["lose-disk", "lose-disk"] as const) : [])];
+  return {
+    faults: { kinds: rng.shuffle(kinds).slice(0, 2 + rng.int(kinds.length - 1)), everyMs: rng.between(50, 600), lastsMs: rng.between(20, 400) },
+    durationMs: rng.between(500, 4000),
+    disksLost,
   };
 }

@@ -111,6 +111,12 @@ function headsIn(value: Uint8Array): Map<string, RawHead> {
   return new Map((decode(payload(value)) as [string, number, string][]).map(([writer, seq, hash]) => [writer, { seq, hash }]));
 }
 
-const pairIn = (value: Uint8Array): [Uint8Array, Uint8Array] => decode(payload(value)) as [Uint8Array, Uint8Array];
+/** Two byte strings, the first behind its length (4 bytes, big endian). */
+function pairIn(value: Uint8Array): [Uint8Array, Uint8Array] {
+  const bytes = payload(value);
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
+  return [bytes.subarray(4, 4 + length), bytes.subarray(4 + length)];
+}
+
 /** Behind the checksum. */
 const payload = (value: Uint8Array): Uint8Array => value.subarray(4);

@@ -1,11 +1,11 @@
-import { Faults } from "./faults.ts";
+import { type FaultSettings, Faults } from "./faults.ts";
 import { Federation } from "./federation.ts";
-import type { Operation, Violation } from "./history.ts";
+import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
 import { drawProfile, type Profile } from "./profile.ts";
 import { readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
-import { Scheduler } from "./scheduler.ts";
+import { Scheduler, Storm } from "./scheduler.ts";
 import { checkAcknowledged, checkAtRest, Registry } from "./store-checker.ts";
 import { keyOf, Workload } from "./workload.ts";
 
@@ -37,92 +37,143 @@ const CONVERGENCE_MS = 30_000;
 
 /** One seed: a federation is born, works while things break, heals, and is examined. */
 export async function runSeed(options: RunOptions): Promise<RunResult> {
-  const rng = new Rng(options.seed);
-  const scheduler = new Scheduler(rng);
-  scheduler.story = options.story;
-  const drawn = drawProfile(rng.fork("profile"), options.nodeCount);
-  const profile = options.adjust?.(drawn) ?? drawn;
-  scheduler.note(`seed ${options.seed}: ${JSON.stringify(profile)}`);
-  const registry = new Registry();
-  const federation = new Federation(scheduler, rng.fork("federation"), profile, registry);
-  const faults = new Faults(scheduler, rng.fork("faults"), federation, profile.faults);
-  const doors = federation.nodes.map((node) => federation.door(node));
-  const violations: Violation[] = [];
-  const disks = federation.nodes.map((node) => node.disk.durable());
-  const workload = new Workload(scheduler, rng.fork("workload"), doors, profile.workload, (operation, key) => {
-    violations.push(...checkAcknowledged(operation, key, registry, disks, profile.replicationFactor));
-  });
-  const result = (): RunResult => ({
-    seed: options.seed,
-    violations: [...violations, ...registry.violations, ...federation.failures.map((message) => ({ checker: "process", message }))],
-    traceHash: scheduler.traceHash(),
-    operations: workload.history.length,
-    acknowledged: workload.history.filter((operation) => operation.end !== undefined).length,
-    events: scheduler.eventCount,
-    frames: federation.network.frameCount,
-    simulatedMs: scheduler.now,
-  });
-  const late = (what: string): RunResult => {
-    violations.push({ checker: "liveness", message: `${what}, ${Math.round(scheduler.now)} ms after the start` });
-    return result();
-  };
+  const run = new Run(options);
+  await run.live();
+  return run.result();
+}
 
-  for (const node of federation.nodes) scheduler.after(rng.exponential(50), () => federation.start(node));
-  if (profile.roughBirth) {
-    faults.start();
-    workload.start();
-  } else if (await scheduler.run(FORMATION_MS, () => federation.formed)) {
-    faults.start();
-    workload.start();
-  } else return late("no layout formed though nothing was broken");
+class Run {
+  readonly #seed: number;
+  readonly #rng: Rng;
+  readonly #scheduler = new Scheduler();
+  readonly #profile: Profile;
+  readonly #registry = new Registry();
+  readonly #federation: Federation;
+  readonly #workload: Workload;
+  readonly #violations: Violation[] = [];
 
-  await scheduler.run(scheduler.now + profile.durationMs);
-  faults.stop();
-  workload.stop();
-  await scheduler.run(scheduler.now + profile.workload.timeoutMs * 20, () => workload.idle);
-  if (!(await scheduler.run(scheduler.now + FORMATION_MS, () => federation.formed))) return late("no layout formed though everything had healed");
-  const atRest = () => federation.nodes.every((node) => node.process !== undefined && settled(federation));
-  if (!(await scheduler.run(scheduler.now + CONVERGENCE_MS, atRest)))
-    violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything healed` });
+  constructor({ seed, nodeCount, story, adjust }: RunOptions) {
+    this.#seed = seed;
+    this.#rng = new Rng(seed);
+    this.#scheduler.story = story;
+    const drawn = drawProfile(this.#rng.fork("profile"), nodeCount);
+    this.#profile = adjust?.(drawn) ?? drawn;
+    this.#scheduler.note(`seed ${seed}: ${JSON.stringify(this.#profile)}`);
+    this.#federation = new Federation(this.#scheduler, this.#rng.fork("federation"), this.#profile, this.#registry);
+    const { nodes } = this.#federation;
+    const doors = nodes.map((node) => this.#federation.door(node));
+    this.#workload = new Workload(this.#scheduler, this.#rng.fork("workload"), doors, this.#profile.workload, (operation) => {
+      const disks = nodes.map((node) => node.disk.durable());
+      this.#violations.push(...checkAcknowledged(operation, keyOf(operation), this.#registry, disks, this.#profile.replicationFactor));
+    });
+  }
 
-  let audits = 0;
-  let answered = 0;
-  for (const tenant of profile.workload.tenants) {
-    for (const door of doors) {
-      audits++;
-      void workload.readAll(tenant, door).then(() => answered++);
+  async live(): Promise<void> {
+    try {
+      if (!(await this.#beBorn()) || this.#profile.birth?.disksLost) return;
+      await this.#work();
+      if (!(await this.#formed("after everything had healed"))) return;
+      await this.#comeToRest();
+      await this.#audit();
+      await this.#comeToRest(); // a delta that was on no disk yet, only in flight, was not seen to be missing the first time
+      this.#examine();
+    } catch (error) {
+      if (!(error instanceof Storm)) throw error;
+      this.#violations.push({ checker: "storm", message: error.message });
     }
   }
-  await scheduler.run(scheduler.now + CONVERGENCE_MS, () => answered === audits);
-  if (answered < audits)
-    violations.push({ checker: "liveness", message: `${audits - answered} of ${audits} quorum reads of a healed federation were not answered` });
 
-  violations.push(...checkHistory(workload.history));
-  const nodes = federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
-  const order = rng.fork("order");
-  const acknowledged = workload.history.filter(
-    (operation): operation is Exclude<Operation, { kind: "read" }> => operation.kind !== "read" && operation.end !== undefined,
-  );
-  violations.push(
-    ...checkAtRest(
-      nodes,
-      registry,
-      acknowledged.map((operation) => ({ operation, key: keyOf(operation) })),
-      profile.replicationFactor,
-      (streams) => interleave(order, streams),
-    ),
-  );
-  return result();
+  result(): RunResult {
+    const failures = this.#federation.failures.map((message) => ({ checker: "process", message }));
+    return {
+      seed: this.#seed,
+      violations: [...this.#violations, ...this.#registry.violations, ...failures],
+      traceHash: this.#scheduler.traceHash(),
+      operations: this.#workload.history.length,
+      acknowledged: this.#workload.history.filter((operation) => operation.end !== undefined).length,
+      events: this.#scheduler.eventCount,
+      frames: this.#federation.network.frameCount,
+      simulatedMs: this.#scheduler.now,
+    };
+  }
+
+  /** All nodes start, and form layout 1; perhaps in a storm. */
+  async #beBorn(): Promise<boolean> {
+    for (const node of this.#federation.nodes) this.#scheduler.after(this.#rng.exponential(50), () => this.#federation.start(node));
+    const { birth } = this.#profile;
+    if (birth !== undefined) await this.#breakThingsFor(birth.durationMs, birth.faults);
+    return await this.#formed("with nothing broken");
+  }
+
+  async #work(): Promise<void> {
+    this.#workload.start();
+    await this.#breakThingsFor(this.#profile.durationMs, this.#profile.faults);
+    this.#workload.stop();
+    const longest = this.#profile.workload.timeoutMs * 2 * this.#profile.workload.attemptsMax;
+    await this.#scheduler.run(this.#scheduler.now + longest + 1000, () => this.#workload.idle);
+  }
+
+  async #breakThingsFor(ms: number, settings: FaultSettings): Promise<void> {
+    const faults = new Faults(this.#scheduler, this.#rng.fork(`faults ${this.#scheduler.now}`), this.#federation, settings);
+    faults.start();
+    await this.#scheduler.run(this.#scheduler.now + ms);
+    faults.stop();
+  }
+
+  async #formed(when: string): Promise<boolean> {
+    if (await this.#scheduler.run(this.#scheduler.now + FORMATION_MS, () => this.#federation.formed)) return true;
+    this.#violations.push({ checker: "liveness", message: `no layout formed in ${FORMATION_MS} ms ${when}` });
+    return false;
+  }
+
+  async #comeToRest(): Promise<void> {
+    const until = this.#scheduler.now + CONVERGENCE_MS;
+    while (!atRest(this.#federation)) {
+      if (this.#scheduler.now >= until) {
+        this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed` });
+        return;
+      }
+      await this.#scheduler.run(this.#scheduler.now + 50);
+    }
+  }
+
+  /** Quorum reads of everything, through every node. */
+  async #audit(): Promise<void> {
+    let waiting = 0;
+    for (const tenant of this.#profile.workload.tenants) {
+      for (const node of this.#federation.nodes) {
+        waiting++;
+        void this.#workload.readAll(tenant, this.#federation.door(node)).then(() => waiting--);
+      }
+    }
+    if (await this.#scheduler.run(this.#scheduler.now + CONVERGENCE_MS, () => waiting === 0)) return;
+    this.#violations.push({ checker: "liveness", message: `${waiting} quorum reads of a healed federation were not answered` });
+  }
+
+  #examine(): void {
+    const { history } = this.#workload;
+    const nodes = this.#federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
+    const acknowledged = history.filter((operation) => operation.kind !== "read" && operation.end !== undefined);
+    const order = this.#rng.fork("order");
+    this.#violations.push(
+      ...checkHistory(history),
+      ...checkAtRest(
+        nodes,
+        this.#registry,
+        acknowledged.map((operation) => ({ operation, key: keyOf(operation) })),
+        this.#profile.replicationFactor,
+        (streams) => interleave(order, streams),
+      ),
+    );
+  }
 }
 
 /** Whether every node holds, or has seen, all there is, and no witness keeps a delta: read from the disks, as the checkers do. */
-function settled(federation: Federation): boolean {
-  const stores = federation.nodes.map((node) => node.disk);
-  if (stores.some((disk) => disk.busy)) return false;
-  const raw = stores.map((disk) => disk.contents());
+function atRest(federation: Federation): boolean {
+  if (federation.nodes.some((node) => node.process === undefined || node.disk.busy)) return false;
   const rows = new Map<string, string>();
-  for (const disk of raw) {
-    for (const [key, value] of disk) {
+  for (const node of federation.nodes) {
+    for (const [key, value] of node.disk.contents()) {
       if (key.startsWith("s/")) return false;
       if (!key.startsWith("f/") && !key.startsWith("w/")) continue;
       const name = key.slice(2);

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import type { Rng } from "./rng.ts";
 
 interface Event {
   readonly at: number;
@@ -9,13 +8,15 @@ interface Event {
   cancelled: boolean;
 }
 
+/** Ten times what a busy run needs: a run that wants more is a storm of messages that feed on each other (P8). */
+const EVENTS_MAX = 400_000;
+
 /**
  * Simulated time. Events run one by one in order of their time; between two of them everything the first one started (promises, nextTicks)
  * is carried to its end, so that the only waiting in a run is waiting for simulated time. Code takes no simulated time, the disk and the network do.
  * Every event of importance is fed to `note`, whose running hash is the run's identity: same seed, same hash.
  */
 export class Scheduler {
-  readonly rng: Rng;
   /** Simulated milliseconds since the start of the run. */
   now = 0;
   /** Called with each noted line; undefined costs nothing. */
@@ -25,10 +26,6 @@ export class Scheduler {
   #order = 0;
   readonly #heap: Event[] = [];
   readonly #hash = createHash("sha256");
-
-  constructor(rng: Rng) {
-    this.rng = rng;
-  }
 
   /** @param delayMs >= 0 @returns cancel */
   after(delayMs: number, run: () => void): () => void {
@@ -72,7 +69,7 @@ export class Scheduler {
       this.#pop();
       if (event.cancelled) continue;
       this.now = event.at;
-      this.eventCount++;
+      if (++this.eventCount > EVENTS_MAX) throw new Storm(this.now);
       event.run();
       await settle();
     }
@@ -112,6 +109,12 @@ export class Scheduler {
       i = child;
     }
     heap[i] = last;
+  }
+}
+
+export class Storm extends Error {
+  constructor(now: number) {
+    super(`more than ${EVENTS_MAX} events, ${Math.round(now)} ms after the start: messages breed messages`);
   }
 }
 
