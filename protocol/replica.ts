@@ -112,6 +112,11 @@ export class Replica {
     return group.witnesses.some((member) => member.writer === this.#writer) ? "witness" : undefined;
   }
 
+  /** The highest clock value issued or seen. */
+  get highWater(): Hlc {
+    return this.#highWater;
+  }
+
   // ---- clients -------------------------------------------------------------------------------------------------
 
   /** Whether the key was executed here already (P5); then `propose` answers with its result and decides nothing. */
