@@ -3,7 +3,6 @@ import type { Hlc } from "../clock.ts";
 import { asArray, asCount, asFinite, asText, asToken, decodeWire, encodeWire, type Wire } from "../codec.ts";
 import { ProtocolError } from "../errors.ts";
 import type { KeyHash, WriterId } from "../ids.ts";
-import { DELTA_BODY_MAX_BYTES } from "../limits.ts";
 import { conceptIsVisible, mergeConcepts } from "./concept.ts";
 import { linkIsVisible, mergeLinks } from "./link.ts";
 import { memoryHasArrived, mergeMemories } from "./memory.ts";
@@ -42,9 +41,9 @@ export function encodeRecord(record: GraphRecord): Uint8Array {
   return encodeWire(toWire(record));
 }
 
-/** @throws ProtocolError MALFORMED */
+/** Of stored bytes, never of a peer's: a record has no bound of its own, as concurrent edits of a long text are all kept. @throws ProtocolError MALFORMED */
 export function decodeRecord(bytes: Uint8Array): GraphRecord {
-  return fromWire(decodeWire(bytes, DELTA_BODY_MAX_BYTES));
+  return fromWire(decodeWire(bytes, bytes.length));
 }
 
 function toWire(record: GraphRecord): Wire {

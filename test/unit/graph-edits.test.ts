@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { conflicts, current } from "../../protocol/graph/editable.ts";
-import { isVisible } from "../../protocol/graph/record.ts";
+import { decodeRecord, encodeRecord, isVisible } from "../../protocol/graph/record.ts";
 import type { Contribution, Memory } from "../../protocol/graph/records.ts";
+import { DELTA_BODY_MAX_BYTES, TEXT_MAX_CHARS } from "../../protocol/limits.ts";
 import { Author, START_MS, stateOf, TENANT } from "./graph-executions.ts";
 import type { StateInMemory } from "./state-in-memory.ts";
 
@@ -81,6 +82,20 @@ describe("editing a memory", () => {
     ]) {
       expect(shown(stateOf(order))).toEqual({ content: "settled", conflicts: [] });
     }
+  });
+
+  it("keeps so many long texts as were written at once: the record is read again, however large", () => {
+    const text = "\u6f6e".repeat(TEXT_MAX_CHARS);
+    const { ann } = three();
+    const editors = Array.from({ length: 8 }, (_, index) => new Author(`editor-${index}`));
+    for (const [index, editor] of editors.entries()) {
+      editor.pull(ann);
+      editor.write([edit({ content: `${index}${text.slice(1)}` })], `e${index}`, START_MS + index);
+    }
+    const record = memory(stateOf([...ann.own, ...editors.flatMap((editor) => editor.own)]));
+    const bytes = encodeRecord(record);
+    expect(bytes.length).toBeGreaterThan(DELTA_BODY_MAX_BYTES);
+    expect(conflicts((decodeRecord(bytes) as Memory).content)).toHaveLength(7);
   });
 
   it("touches only the fields it names", () => {
