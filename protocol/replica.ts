@@ -1,7 +1,7 @@
 /**
  * The state machine of one member: `step(input) -> effects`. Pure: it never waits, reads no clock and no disk; time and stored state arrive as arguments.
  * It numbers what clients write here, accepts what other writers push, answers writes when their level holds it, and keeps reads behind their barrier.
- * Each decision has a file of its own (acknowledge, barrier, catch-up, witness, knowledge, streams); this one connects them.
+ * Each decision has a file of its own (acknowledge, barrier, catch-up, witness, knowledge, membership, spread, streams); this one connects them.
  */
 import { Acknowledgements } from "./acknowledge.ts";
 import { Barriers } from "./barrier.ts";
@@ -16,9 +16,11 @@ import { applyDelta, type RecordState } from "./graph/apply.ts";
 import { contribute } from "./graph/contribute.ts";
 import type { KeyHash, NodeId, Partition, WriterId } from "./ids.ts";
 import { Knowledge } from "./knowledge.ts";
-import { type Group, groupOf, type Layout, type Member } from "./layout.ts";
+import { groupOf, type Layout } from "./layout.ts";
 import { INTERVAL_DELTAS_MAX } from "./limits.ts";
-import { levelMet, type Tally } from "./quorum.ts";
+import { Membership, type Peer, type Role } from "./membership.ts";
+import type { Tally } from "./quorum.ts";
+import { pushes, reports } from "./spread.ts";
 import { Streams } from "./streams.ts";
 import { witnessMay } from "./witness.ts";
 
@@ -46,15 +48,8 @@ export interface ReplicaStart {
   readonly firstBarrier: number;
 }
 
-interface Peer {
-  readonly writer: WriterId;
-  readonly node: NodeId;
-}
-
 /** How long a live push may bring what another member reported first, ms; asking at once would double the traffic under load. */
 const PATIENCE_MS = 100;
-
-export type Role = "replica" | "witness";
 
 export class Replica {
   readonly layout: Layout;
@@ -62,7 +57,7 @@ export class Replica {
   readonly #state: StagedState;
   readonly #streams: Streams;
   readonly #knowledge = new Knowledge();
-  readonly #connected = new Map<NodeId, Peer>();
+  readonly #members: Membership;
   readonly #acknowledgements: Acknowledgements;
   readonly #barriers: Barriers;
   readonly #catchUp: CatchUp;
@@ -73,23 +68,24 @@ export class Replica {
 
   constructor(start: ReplicaStart) {
     this.layout = start.layout;
+    this.#members = new Membership(start.layout, start.writer);
     this.#writer = start.writer;
     this.#state = start.state;
     this.#streams = new Streams(start.streams);
     this.#highWater = start.highWater;
     this.#acknowledgements = new Acknowledgements(
       (partition, writer, seq) => this.#tally(partition, new Map([[writer, seq]])),
-      (partition) => this.#counts(partition),
+      (partition) => this.#members.counts(partition),
     );
     this.#barriers = new Barriers(
       {
         others: (partition) =>
-          this.#others(partition).map((member) => ({
+          this.#members.others(partition).map((member) => ({
             node: member.node,
             writer: member.writer,
-            isReplica: this.#isReplica(partition, member.writer),
+            isReplica: this.#members.isReplica(partition, member.writer),
           })),
-        group: (partition) => this.#counts(partition),
+        group: (partition) => this.#members.counts(partition),
         ownFrontier: (partition) => this.#streams.durableFrontier(partition),
         holders: (partition, frontier) => this.#tally(partition, frontier),
         need: (partition, frontier, effects) => {
@@ -105,11 +101,9 @@ export class Replica {
     });
   }
 
-  /** Undefined: this node is in no group of the partition (or not a member at all). */
+  /** Undefined: this node is in no group of the partition, or not a member at all. */
   role(partition: Partition): Role | undefined {
-    const group = groupOf(this.layout, partition);
-    if (group.replicas.some((member) => member.writer === this.#writer)) return "replica";
-    return group.witnesses.some((member) => member.writer === this.#writer) ? "witness" : undefined;
+    return this.#members.role(partition);
   }
 
   /** The highest clock value issued or seen. */
@@ -139,7 +133,7 @@ export class Replica {
       this.#repeat(proposal, earlier, effects);
       return effects;
     }
-    const unreachable = this.#unreachable(partition, level);
+    const unreachable = this.#members.unreachable(partition, level);
     if (unreachable !== undefined) return [refusal(request, "no_quorum", unreachable)];
     const hlc = tickHlc(this.#highWater, proposal.wall);
     const staged = this.#streams.staged(partition, this.#writer);
@@ -180,7 +174,7 @@ export class Replica {
     // A witness has marks but no graph: what it would answer from is empty.
     if (this.role(request.partition) !== "replica")
       return [refusal(request.request, "not_replica", "This node holds no full replica of the partition.")];
-    const unreachable = request.level === "one" ? undefined : this.#unreachable(request.partition, request.level);
+    const unreachable = request.level === "one" ? undefined : this.#members.unreachable(request.partition, request.level);
     if (unreachable !== undefined) return [refusal(request.request, "no_quorum", unreachable)];
     this.#barriers.read(request, now, effects);
     return effects;
@@ -221,11 +215,10 @@ export class Replica {
         else deltas.push(batch.delta);
       }
     }
-    this.#push(own, effects);
-    this.#report(
-      [...touched.values()].filter((head) => head.writer !== this.#writer),
-      effects,
-    );
+    const others = (partition: Partition): NodeId[] => this.#members.others(partition).map((member) => member.node);
+    effects.push(...pushes(own, others));
+    const foreign = [...touched.values()].filter((head) => head.writer !== this.#writer);
+    effects.push(...reports(foreign, others));
     for (const head of touched.values()) this.#held(head.partition, head.writer, effects);
     this.#catchUp.flushed(now, effects);
     return effects;
@@ -238,12 +231,11 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     if (writer === undefined) {
-      this.#connected.delete(node);
+      this.#members.disconnect(node);
       this.#catchUp.gone(node, now, effects);
       return effects;
     }
-    if (!this.layout.members.some((member) => member.writer === writer && member.node === node)) return effects;
-    this.#connected.set(node, { node, writer });
+    if (!this.#members.connect({ node, writer })) return effects;
     this.#tellAll(node, writer, effects);
     for (const pull of this.#catchUp.lacking()) this.#catchUp.learn(pull.partition, pull.writer, pull.known, 0, now, effects);
     return effects;
@@ -252,7 +244,7 @@ export class Replica {
   receive(verified: VerifiedMessage, now: number): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
-    const peer = this.#connected.get(verified.from);
+    const peer = this.#members.peer(verified.from);
     // An ack, mark or frontier counts only from a listed member, under the layout we count with.
     const { federation, writer, layoutVersion } = verified.header;
     if (peer === undefined || peer.writer !== writer || federation !== this.layout.federation || layoutVersion !== this.layout.version)
@@ -286,8 +278,8 @@ export class Replica {
       case "told": {
         const heads = message.heads.filter((head) => head.partition === message.partition);
         this.#learn(peer.writer, heads, effects);
-        const isReplica = this.#isReplica(message.partition, peer.writer);
-        if (!isReplica && !this.#isWitness(message.partition, peer.writer)) break;
+        const isReplica = this.#members.isReplica(message.partition, peer.writer);
+        if (!isReplica && !this.#members.isWitness(message.partition, peer.writer)) break;
         this.#barriers.told(
           message.id,
           peer.node,
@@ -322,7 +314,7 @@ export class Replica {
 
   /** The periodic comparison that finds every difference, should a message have been lost. */
   compareWith(node: NodeId): Effect[] {
-    const peer = this.#connected.get(node);
+    const peer = this.#members.peer(node);
     if (peer === undefined) return [];
     return [{ type: "send", to: node, message: { type: "digest", digest: this.#digestForPeer(peer.writer), reply: false } }];
   }
@@ -342,7 +334,7 @@ export class Replica {
     return this.#catchUp.lacking();
   }
   connectedMembers(): readonly NodeId[] {
-    return [...this.#connected.keys()];
+    return this.#members.nodes();
   }
 
   // ---- inside --------------------------------------------------------------------------------------------------
@@ -368,7 +360,7 @@ export class Replica {
     this.#acknowledgements.check(partition, earlier.writer, effects);
     // Others may hold it without having told: ask, as a barrier does.
     const frontier = this.#streams.durableFrontier(partition);
-    for (const member of this.#others(partition))
+    for (const member of this.#members.others(partition))
       effects.push({ type: "send", to: member.node, message: { type: "ask", id: 0, partition, frontier } });
   }
 
@@ -428,35 +420,6 @@ export class Replica {
     const head = headOf(batch);
     if (head !== undefined) this.#streams.stage(head);
     this.#state.stage(batch);
-  }
-
-  #push(own: ReadonlyMap<Partition, readonly Delta[]>, effects: Effect[]): void {
-    const to = new Map<string, { nodes: NodeId[]; deltas: Delta[] }>();
-    for (const [partition, deltas] of own) {
-      const nodes = this.#others(partition).map((member) => member.node);
-      if (nodes.length === 0) continue;
-      const name = nodes.join();
-      const bundle = to.get(name);
-      if (bundle === undefined) to.set(name, { nodes, deltas: [...deltas] });
-      else bundle.deltas.push(...deltas);
-    }
-    for (const { nodes, deltas } of to.values()) {
-      for (let at = 0; at < deltas.length; at += INTERVAL_DELTAS_MAX)
-        effects.push({ type: "push", to: nodes, deltas: deltas.slice(at, at + INTERVAL_DELTAS_MAX) });
-    }
-  }
-
-  /** After fsync, every other member of the group hears how far this node holds the streams: the writer as acknowledgement, replicas for their barriers, witnesses to forget. */
-  #report(heads: readonly StreamHead[], effects: Effect[]): void {
-    const news = new Map<NodeId, StreamHead[]>();
-    for (const head of heads) {
-      for (const member of this.#others(head.partition)) {
-        const list = news.get(member.node);
-        if (list === undefined) news.set(member.node, [head]);
-        else list.push(head);
-      }
-    }
-    for (const [to, list] of news) effects.push({ type: "send", to, message: { type: "held", heads: list } });
   }
 
   /** Something is held further than before, here or elsewhere. */
@@ -525,67 +488,30 @@ export class Replica {
     return digestOf(shared.flatMap((partition) => this.#knowledge.heads(other, partition)));
   }
 
-  #unreachable(partition: Partition, level: "one" | "quorum" | "all"): string | undefined {
-    const group = groupOf(this.layout, partition);
-    const reachable = (members: readonly Member[]): number =>
-      members.filter((member) => member.writer === this.#writer || this.#connected.get(member.node)?.writer === member.writer).length;
-    const tally = { replicas: reachable(group.replicas), witnesses: reachable(group.witnesses) };
-    if (levelMet(level, countsOf(group), tally)) return undefined;
-    const needed = level === "all" ? `all ${group.replicas.length} full replicas` : `${group.quorum} of ${group.size} members`;
-    const missing = group.members
-      .filter((member) => member.writer !== this.#writer && this.#connected.get(member.node)?.writer !== member.writer)
-      .map((member) => member.name);
-    return `Level ${level} needs ${needed}; not connected: ${missing.join(", ")}. Nothing was written.`;
-  }
-
+  /** Of this node only what is on disk counts, of others what they reported. */
   #tally(partition: Partition, frontier: Frontier): Tally {
-    const group = groupOf(this.layout, partition);
-    const holds = (member: Member): boolean => {
+    return this.#members.tally(partition, (member) => {
       for (const [writer, seq] of frontier) {
         const held =
           member.writer === this.#writer ? this.#streams.durable(partition, writer) : this.#knowledge.held(member.writer, partition, writer);
         if (held < seq) return false;
       }
       return true;
-    };
-    let replicas = 0;
-    let witnesses = 0;
-    for (const member of group.replicas) if (holds(member)) replicas++;
-    for (const member of group.witnesses) if (holds(member)) witnesses++;
-    return { replicas, witnesses };
-  }
-
-  #counts(partition: Partition): { replicaCount: number; witnessCount: number } {
-    return countsOf(groupOf(this.layout, partition));
-  }
-
-  #others(partition: Partition): Member[] {
-    return groupOf(this.layout, partition).members.filter((member) => this.#connected.get(member.node)?.writer === member.writer);
+    });
   }
 
   #sources(partition: Partition, writer: WriterId, seq: number): NodeId[] {
-    return this.#others(partition)
+    return this.#members
+      .others(partition)
       .filter((member) => this.#knowledge.held(member.writer, partition, writer) > seq)
-      .sort((a, b) => Number(this.#isReplica(partition, b.writer)) - Number(this.#isReplica(partition, a.writer)))
+      .sort((a, b) => Number(this.#members.isReplica(partition, b.writer)) - Number(this.#members.isReplica(partition, a.writer)))
       .map((member) => member.node);
   }
 
   /** While its writer is connected, a delta that others hold already is most likely on its way here too. */
   #patience(writer: WriterId): number {
-    for (const peer of this.#connected.values()) if (peer.writer === writer) return PATIENCE_MS;
-    return 0;
+    return this.#members.isConnected(writer) ? PATIENCE_MS : 0;
   }
-
-  #isReplica(partition: Partition, writer: WriterId): boolean {
-    return groupOf(this.layout, partition).replicas.some((member) => member.writer === writer);
-  }
-  #isWitness(partition: Partition, writer: WriterId): boolean {
-    return groupOf(this.layout, partition).witnesses.some((member) => member.writer === writer);
-  }
-}
-
-function countsOf(group: Group): { replicaCount: number; witnessCount: number } {
-  return { replicaCount: group.replicas.length, witnessCount: group.witnesses.length };
 }
 
 /** The stream position a batch moves, if it moves one. */

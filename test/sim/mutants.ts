@@ -32,7 +32,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: "a delta sent before its own fsync",
     file: "protocol/replica.ts",
     find: "    this.#highWater = hlc;\n    this.#stage(",
-    replace: "    this.#push(new Map([[partition, [delta]]]), effects);\n    this.#highWater = hlc;\n    this.#stage(",
+    replace:
+      "    effects.push(...pushes(new Map([[partition, [delta]]]), (at) => this.#members.others(at).map((member) => member.node)));\n    this.#highWater = hlc;\n    this.#stage(",
   },
   {
     name: "an acknowledgement past a gap",
@@ -42,13 +43,13 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "an acknowledgement counted twice",
-    file: "protocol/replica.ts",
+    file: "protocol/membership.ts",
     find: "    for (const member of group.replicas) if (holds(member)) replicas++;",
     replace: "    for (const member of group.replicas) if (holds(member)) replicas = Math.min(group.replicas.length, replicas + 2);",
   },
   {
     name: "a witness's mark counted as a copy",
-    file: "protocol/replica.ts",
+    file: "protocol/membership.ts",
     find: "    for (const member of group.witnesses) if (holds(member)) witnesses++;",
     replace: "    for (const member of group.witnesses) if (holds(member)) replicas = Math.min(group.replicas.length, replicas + 1);",
   },
