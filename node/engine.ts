@@ -4,20 +4,17 @@
  */
 import { writerIdOf } from "../crypto/hash.ts";
 import type { Keyring } from "../crypto/keyring.ts";
-import type { Delta } from "../protocol/delta.ts";
 import type { Done, Effect, Proposal, ReadRequest, RequestId } from "../protocol/effects.ts";
-import { sealDelta } from "../protocol/envelope.ts";
 import { ProtocolError } from "../protocol/errors.ts";
-import { Formation, type FormationEffect } from "../protocol/formation.ts";
-import { decodeFormationMessage, encodeFormationMessage, type FormationMessage } from "../protocol/formation-message.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
-import type { FederationId, Level, NodeId, Partition, WriterId } from "../protocol/ids.ts";
-import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, layoutOf } from "../protocol/layout.ts";
-import { SERVES_MAX } from "../protocol/limits.ts";
-import type { Envelope, Message } from "../protocol/message.ts";
+import type { Level, NodeId, Partition, WriterId } from "../protocol/ids.ts";
+import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, type Member } from "../protocol/layout.ts";
+import type { Message } from "../protocol/message.ts";
 import { Replica } from "../protocol/replica.ts";
 import { ApiError } from "./errors.ts";
+import { Forming, layoutAlone } from "./forming.ts";
 import { Links, type PeerInfo } from "./links.ts";
+import { Outbox } from "./outbox.ts";
 import type { GraphIndex, Log, Meter, Network, System } from "./ports.ts";
 import type { Store, StoreSnapshot } from "./store/store.ts";
 
@@ -59,25 +56,20 @@ interface Pending {
 const TICK_MS = 50;
 /** At the least between two gossiped "I have news", ms. */
 const NEWS_MS = 1000;
-/** Bytes of one repair answer. */
-const REPAIR_BYTES = 1024 * 1024;
-const NONCE_BYTES = 24;
 
 export class Engine {
   readonly writer: WriterId;
   readonly links: Links | undefined;
   readonly #o: EngineOptions;
   readonly #pending = new Map<RequestId, Pending>();
-  readonly #envelopes = new WeakMap<Delta, Envelope>();
+  readonly #outbox: Outbox | undefined;
   readonly #compareAt = new Map<NodeId, number>();
   #replica: Replica | undefined;
-  #formation: Formation | undefined;
+  #forming: Forming | undefined;
   #forwarded: (verified: VerifiedMessage) => void = () => undefined;
   #gone: (node: NodeId) => void = () => undefined;
   #lastRequest = 0;
   #flushing = false;
-  #serves = 0;
-  #serving: Promise<unknown> = Promise.resolve();
   #newsAt = 0;
   #hasNews = false;
   #stopped = false;
@@ -96,6 +88,15 @@ export class Engine {
       log: options.log,
       onPeer: (peer, connected) => this.#guard(() => this.#peer(peer, connected)),
       onMessage: (verified, peer) => this.#guard(() => this.#message(verified, peer)),
+    });
+    this.#outbox = new Outbox({
+      store: options.store,
+      links: this.links,
+      keyring: options.federation.keyring,
+      system: options.system,
+      meter: options.meter,
+      federation: () => (this.layout as Layout).federation,
+      onFailure: (error) => this.#fatal(error),
     });
     options.federation.network.onNews = (from) => this.#guard(() => this.#perform(this.#replica?.compareWith(from) ?? []));
   }
@@ -125,24 +126,27 @@ export class Engine {
 
   /** Loads the layout, or begins to form one. */
   async start(): Promise<void> {
-    const { store, federation, settings } = this.#o;
+    const { store, system } = this.#o;
     const stored = await store.meta("layout");
     if (stored !== undefined) this.#run(decodeLayout(stored));
-    else if (federation === undefined) await this.#formAlone();
-    if (federation !== undefined && settings.firstMembers.length > 0) {
-      const member = { node: this.#o.node, name: settings.name, incarnation: store.incarnation, zone: settings.zone, weight: settings.weight };
-      const formationState = await store.meta("formation");
-      this.#formation = new Formation({
-        self: member,
-        list: [...settings.firstMembers].sort(),
-        settings: settings.layout,
-        federation: this.#newFederationId(),
-        persisted: formationState,
+    else if (this.links === undefined) await this.#adopt(layoutAlone(this.#member(), this.#o.settings.layout, system));
+    if (this.links !== undefined) {
+      this.#forming = new Forming({
+        ...this.#o,
+        links: this.links,
+        member: this.#member(),
+        onLayout: (layout) => this.#adopt(layout),
+        guard: (run) => this.#guard(run),
+        onFailure: (error) => this.#fatal(error),
       });
-      const formed = this.#formation.formed;
-      if (formed !== undefined && this.layout === undefined) await this.#adopt(formed);
+      await this.#forming.start();
     }
     this.#tick();
+  }
+
+  #member(): Omit<Member, "writer"> {
+    const { node, settings, store } = this.#o;
+    return { node, name: settings.name, incarnation: store.incarnation, zone: settings.zone, weight: settings.weight };
   }
 
   /** Stops time; what is staged is flushed. */
@@ -213,10 +217,10 @@ export class Engine {
         this.links?.send(effect.to, effect.message);
         break;
       case "push":
-        this.#push(effect.to, effect.deltas);
+        this.#outbox?.push(effect.to, effect.deltas);
         break;
       case "serve":
-        this.#serveSoon(effect);
+        this.#outbox?.serve(effect, this.#replica?.ownHeads(effect.partition) ?? []);
         break;
       case "snapshot":
         this.#snapshot(effect);
@@ -237,57 +241,6 @@ export class Engine {
       case "note":
         this.#o.log[effect.level](effect.facts, effect.message);
         break;
-    }
-  }
-
-  #push(to: readonly NodeId[], deltas: readonly Delta[]): void {
-    if (this.links === undefined) return;
-    this.#o.meter.count("sync_operation", 1, "push");
-    for (const envelopes of bundles(deltas.map((delta) => this.#envelope(delta)))) {
-      const frame = this.links.encode({ type: "push", envelopes });
-      for (const node of to) this.links.sendFrame(node, frame);
-    }
-  }
-
-  /** Sealed once, sent to everybody in the same bytes. */
-  #envelope(delta: Delta): Envelope {
-    let envelope = this.#envelopes.get(delta);
-    if (envelope === undefined) {
-      envelope = sealDelta(
-        delta,
-        (this.#o.federation as { keyring: Keyring }).keyring,
-        (this.layout as Layout).federation,
-        this.#o.system.randomBytes(NONCE_BYTES),
-      );
-      this.#envelopes.set(delta, envelope);
-    }
-    return envelope;
-  }
-
-  /** One interval is read at a time: repair yields to what clients wait for, and a crowd of returning peers cannot fill the memory (P8). */
-  #serveSoon(effect: Extract<Effect, { type: "serve" }>): void {
-    if (this.#serves >= SERVES_MAX) return;
-    this.#serves++;
-    this.#serving = this.#serving.then(() => this.#serve(effect)).finally(() => this.#serves--);
-  }
-
-  async #serve(effect: Extract<Effect, { type: "serve" }>): Promise<void> {
-    const { to, partition, writer, from, to_seq, sealed } = effect;
-    try {
-      const { store, federation, system } = this.#o;
-      let envelopes: Envelope[] = [];
-      if (from <= to_seq && sealed) envelopes = await store.readSealed(partition, writer, from, to_seq, REPAIR_BYTES);
-      else if (from <= to_seq) {
-        const keyring = (federation as { keyring: Keyring }).keyring;
-        for (const delta of await store.readLog(partition, writer, from, to_seq, REPAIR_BYTES)) {
-          envelopes.push(sealDelta(delta, keyring, (this.layout as Layout).federation, system.randomBytes(NONCE_BYTES)));
-        }
-      }
-      this.#o.meter.count("sync_operation", 1, "interval");
-      const held = this.#replica?.ownHeads(partition).find((head) => head.writer === writer)?.seq ?? 0;
-      this.links?.send(to, { type: "repair", partition, writer, to: held, envelopes });
-    } catch (error) {
-      this.#fatal(error as Error);
     }
   }
 
@@ -334,7 +287,7 @@ export class Engine {
 
   #peer(peer: PeerInfo, connected: boolean): void {
     const now = this.#o.system.monotonic();
-    this.#performFormation(this.#formation?.step({ type: "peer", node: peer.node, name: peer.name, incarnation: peer.incarnation, connected }) ?? []);
+    this.#forming?.peer(peer, connected);
     if (this.#replica !== undefined) this.#perform(this.#replica.peer(peer.node, connected ? peer.writer : undefined, now));
     if (connected) this.#tellLayout(peer);
     else this.#gone(peer.node);
@@ -350,10 +303,10 @@ export class Engine {
     const { message } = verified;
     switch (message.type) {
       case "formation":
-        this.#formationMessage(peer, decodeFormationMessage(message.bytes));
+        this.#forming?.receive(peer.node, message.bytes, this.layout);
         break;
       case "layout":
-        this.#layoutTold(peer, decodeLayout(message.bytes));
+        if (this.layout === undefined) this.#forming?.told(peer.node, decodeLayout(message.bytes));
         break;
       case "forward":
       case "forwarded":
@@ -364,44 +317,7 @@ export class Engine {
     }
   }
 
-  #formationMessage(peer: PeerInfo, message: FormationMessage): void {
-    if (this.#formation !== undefined) this.#performFormation(this.#formation.step({ type: "message", from: peer.node, message }));
-    // Never on the list of the first members, but in the federation: it knows no ballots, only the result.
-    else if (this.layout !== undefined && message.type !== "formed") this.#send(peer.node, { type: "formed", layout: this.layout });
-  }
-
-  #layoutTold(peer: PeerInfo, layout: Layout): void {
-    if (this.layout !== undefined) return;
-    if (this.#formation !== undefined)
-      this.#performFormation(this.#formation.step({ type: "message", from: peer.node, message: { type: "formed", layout } }));
-    else void this.#adopt(layout);
-  }
-
   // ---- layout --------------------------------------------------------------------------------------------------
-
-  #performFormation(effects: readonly FormationEffect[]): void {
-    for (const effect of effects) {
-      if (effect.type === "send") this.#send(effect.to, effect.message);
-      else if (effect.type === "formed") void this.#adopt(effect.layout);
-      else if (effect.type === "refuse") this.#o.log.warn(effect.facts, `formation: ${effect.reason}`);
-      else void this.#persistFormation(effect.id, effect.state);
-    }
-  }
-
-  async #persistFormation(id: number, state: Uint8Array): Promise<void> {
-    try {
-      await this.#o.store.putMeta("formation", state);
-    } catch (error) {
-      this.#fatal(error as Error);
-      return;
-    }
-    this.#guard(() => this.#performFormation(this.#formation?.step({ type: "persisted", id }) ?? []));
-  }
-
-  #send(to: NodeId, message: FormationMessage): void {
-    this.#o.meter.count("sync_operation", 1, "formation");
-    this.links?.send(to, { type: "formation", bytes: encodeFormationMessage(message) });
-  }
 
   /** Persisted before it is used. */
   async #adopt(layout: Layout): Promise<void> {
@@ -445,23 +361,13 @@ export class Engine {
     }
   }
 
-  async #formAlone(): Promise<void> {
-    const { settings, store, node } = this.#o;
-    const self = { node, name: settings.name, incarnation: store.incarnation, zone: settings.zone, weight: settings.weight };
-    await this.#adopt(layoutOf({ version: 1, federation: this.#newFederationId(), ...settings.layout, members: [self] }));
-  }
-
-  #newFederationId(): FederationId {
-    return Buffer.from(this.#o.system.randomBytes(16)).toString("hex") as FederationId;
-  }
-
   // ---- time ----------------------------------------------------------------------------------------------------
 
   #tick(): void {
     if (this.#stopped) return;
     this.#guard(() => {
       const now = this.#o.system.monotonic();
-      this.#performFormation(this.#formation?.step({ type: "tick", now, random: this.#o.system.random() }) ?? []);
+      this.#forming?.tick(now);
       if (this.#replica !== undefined) {
         this.#perform(this.#replica.tick(now));
         this.#compare(now);
@@ -508,21 +414,4 @@ export class Engine {
     this.#cancelTick();
     this.#o.onFatal(error);
   }
-}
-
-/** Frames stay well under their bound: a batch of large deltas goes in several. */
-function* bundles(envelopes: readonly Envelope[]): Generator<Envelope[]> {
-  let bundle: Envelope[] = [];
-  let bytes = 0;
-  for (const envelope of envelopes) {
-    const size = envelope.headerBytes.length + envelope.sealedBody.length;
-    if (bundle.length > 0 && bytes + size > REPAIR_BYTES) {
-      yield bundle;
-      bundle = [];
-      bytes = 0;
-    }
-    bundle.push(envelope);
-    bytes += size;
-  }
-  if (bundle.length > 0) yield bundle;
 }
