@@ -177,6 +177,26 @@ describe("reading a delta", () => {
   });
 });
 
+describe("a text", () => {
+  const through = (text: string) => {
+    const built = delta({ entries: [{ op: "register", id: text, fields: { [text]: text } }] });
+    return parseDelta(built.headerBytes, built.bodyBytes).body.entries;
+  };
+
+  it.each([
+    ["\ufeff"],
+    ["\ufeffpasted from a file"],
+    [`\ufeff${"long ".repeat(50)}`],
+    ["\ufeff\ufefftwice"],
+    ["in the \ufeff middle"],
+    ["\u0000"],
+    ["\uffff"],
+    ["潮\u{1f30a}"],
+  ])("arrives as it was written, a byte order mark at its beginning included: %j (P3)", (text) => {
+    expect(through(text)).toEqual([{ op: "register", id: text, fields: { [text]: text } }]);
+  });
+});
+
 describe("the bounds of a delta", () => {
   const entries = (count: number): Entry[] => Array.from({ length: count }, (_, index) => ({ op: "register", id: `${index}`, fields: {} }));
 

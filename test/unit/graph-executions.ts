@@ -5,7 +5,7 @@
 import fc from "fast-check";
 import { keyHashOf, writerIdOf } from "../../crypto/hash.ts";
 import { HLC_ZERO, type Hlc, tickHlc } from "../../protocol/clock.ts";
-import { buildDelta, type Delta, genesisHash } from "../../protocol/delta.ts";
+import { buildDelta, type Delta, genesisHash, parseDelta } from "../../protocol/delta.ts";
 import { contribute } from "../../protocol/graph/contribute.ts";
 import type { Contribution } from "../../protocol/graph/records.ts";
 import { linkId } from "../../protocol/graph/records.ts";
@@ -57,7 +57,7 @@ export class Author {
   /** Takes the next deltas of another, in its order. */
   pull(from: Author, count = Number.POSITIVE_INFINITY): void {
     const held = this.#held.get(from.writer) ?? 0;
-    for (const delta of from.own.slice(held, held + count)) this.#take(delta);
+    for (const delta of from.own.slice(held, held + count)) this.#take(received(delta));
   }
 
   #take(delta: Delta): void {
@@ -96,7 +96,7 @@ const someOp: fc.Arbitrary<Op> = fc.oneof(
         turn: { ...noThing, instance: "", user: "u", assistant: "a", thinking: "", concepts: found, decisions: found },
       }),
   ),
-  fc.constantFrom("red", "green").map(
+  fc.constantFrom("red", "\ufeffgreen").map(
     (content): Op =>
       (key) => ({ op: "memory", id: `memory_${key}`, memory: { ...noThing, entity: "e", content, concepts: [] } }),
   ),
@@ -182,8 +182,14 @@ export function reordered(deltas: readonly Delta[], picks: readonly number[]): D
   return out;
 }
 
+/** As it arrives elsewhere: by bytes. */
+function received(delta: Delta): Delta {
+  return parseDelta(delta.headerBytes, delta.bodyBytes);
+}
+
+/** The state of a replica that wrote none of these. */
 export function stateOf(deltas: readonly Delta[]): StateInMemory {
   const state = new StateInMemory();
-  for (const delta of deltas) state.take(delta);
+  for (const delta of deltas) state.take(received(delta));
   return state;
 }
