@@ -212,6 +212,28 @@ describe("retries, as the model checker met them", () => {
     }
   });
 
+  it("keep the earlier of two turns, with what each found: whoever wrote it", () => {
+    const turn = (found: string): Contribution => ({
+      op: "turn",
+      id: "turn_k",
+      turn: { node: found, session: "s", instance: "", user: "u", assistant: "a", thinking: "", metadata: "{}", concepts: [found], decisions: [] },
+    });
+    for (const [early, late] of [
+      ["ann", "ben"],
+      ["ben", "ann"],
+    ] as const) {
+      const [one, two] = [new Author(early), new Author(late)];
+      one.write([turn("early")], "k", START_MS);
+      two.write([turn("late")], "k", START_MS + 1);
+      for (const order of [
+        [...one.own, ...two.own],
+        [...two.own, ...one.own],
+      ]) {
+        expect(stateOf(order).record(TENANT, "turn", "turn_k")).toMatchObject({ writer: one.writer, node: "early", concepts: ["early", "late"] });
+      }
+    }
+  });
+
   it("creates nothing from a late retry at a node that has only the tombstone", () => {
     const [ann, ben] = [new Author("ann"), new Author("ben")];
     const create: Contribution = {

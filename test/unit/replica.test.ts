@@ -222,6 +222,7 @@ describe("a delta from its writer", () => {
     const [first, second, third] = stream(bob, 3) as [never, never, never];
     const effects = at.hear(bob, push(third));
     expect(at.stagedDeltas).toEqual([]);
+    expect(ofType(effects, "note")).toEqual([]);
     expect(sent(effects, "want")).toMatchObject([{ to: "bob", message: { partition: PARTITION, writer: bob.writer, from: 1, to: 3 } }]);
     expect(sent(at.flush(), "held")).toEqual([]);
     at.hear(bob, repair(bob, 3, first, second, third));
