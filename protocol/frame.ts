@@ -52,10 +52,8 @@ export function encodeFrame(header: FrameHeader, message: Message): Uint8Array {
 
 /** @throws ProtocolError TOO_LARGE, VERSION, MALFORMED, FOREIGN */
 export function openFrame(bytes: Uint8Array, expected: Expectation): VerifiedMessage {
+  refuseOtherVersions(bytes);
   const row = asArray(decodeWire(bytes, FRAME_MAX_BYTES), "frame", 5);
-  const version = asCount(row[0], "version");
-  if (version < PROTOCOL_VERSION_MIN || version > PROTOCOL_VERSION)
-    throw new ProtocolError("VERSION", "a protocol version we do not speak", { version });
   const federation = row[1] === null ? null : asToken<FederationId>(row[1], "federation");
   const header: FrameHeader = { federation, writer: asToken<WriterId>(row[2], "writer"), layoutVersion: asCount(row[3], "layout version") };
   const message = messageFromWire(row[4] as Parameters<typeof messageFromWire>[0]);
@@ -67,4 +65,16 @@ export function openFrame(bytes: Uint8Array, expected: Expectation): VerifiedMes
     for (const envelope of message.envelopes) deltas.push({ envelope, delta: openEnvelope(envelope, expected.keyring, federation) });
   }
   return { from: expected.from, header, message, deltas } as unknown as VerifiedMessage;
+}
+
+/** Looked at before anything is decoded: what comes behind a later version may not be in our alphabet. A frame is an array whose first item is its version. */
+function refuseOtherVersions(bytes: Uint8Array): void {
+  if (bytes.length > FRAME_MAX_BYTES) throw new ProtocolError("TOO_LARGE", "a frame over its bound", { size: bytes.length, bound: FRAME_MAX_BYTES });
+  const [array, head] = bytes;
+  if (array === undefined || head === undefined || array >> 5 !== 4) throw new ProtocolError("MALFORMED", "not a frame");
+  const length = head < 24 ? 1 : head === 24 ? 2 : head === 25 ? 3 : 0;
+  const version = length === 0 ? undefined : decodeWire(bytes.subarray(1, 1 + length), FRAME_MAX_BYTES);
+  if (typeof version !== "number") throw new ProtocolError("MALFORMED", "a frame without a version");
+  if (version < PROTOCOL_VERSION_MIN || version > PROTOCOL_VERSION)
+    throw new ProtocolError("VERSION", "a protocol version we do not speak", { version });
 }
