@@ -77,17 +77,29 @@ export function partitionAt(key: string): Partition {
   return Number(key.slice(2)) as Partition;
 }
 
-export function protect(payload: Uint8Array): Uint8Array {
-  const value = new Uint8Array(4 + payload.length);
-  new DataView(value.buffer).setUint32(0, crc32(payload));
-  value.set(payload, 4);
+/** Bytes that an encoder leaves free for the checksum. */
+export const CHECKSUM_BYTES = 4;
+
+/** Puts the checksum of what follows into the first four bytes. */
+export function seal(value: Uint8Array): Uint8Array {
+  const sum = crc32(value.subarray(CHECKSUM_BYTES));
+  value[0] = sum >>> 24;
+  value[1] = sum >>> 16;
+  value[2] = sum >>> 8;
+  value[3] = sum;
   return value;
+}
+
+export function protect(payload: Uint8Array): Uint8Array {
+  const value = new Uint8Array(CHECKSUM_BYTES + payload.length);
+  value.set(payload, CHECKSUM_BYTES);
+  return seal(value);
 }
 
 /** @throws StoreError CORRUPT */
 export function unprotect(key: string, value: Uint8Array): Uint8Array {
-  const payload = value.subarray(4);
-  if (value.length < 4 || new DataView(value.buffer, value.byteOffset).getUint32(0) !== crc32(payload)) {
+  const payload = value.subarray(CHECKSUM_BYTES);
+  if (value.length < CHECKSUM_BYTES || new DataView(value.buffer, value.byteOffset).getUint32(0) !== crc32(payload)) {
     throw new StoreError(
       "CORRUPT",
       `a stored value does not match its checksum (${key.slice(0, 40)}); replace this node's disk, its peers hold the data`,

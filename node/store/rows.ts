@@ -1,4 +1,4 @@
-/** The values behind the keys, to and from bytes. */
+/** The values behind the keys, to and from bytes. `reserve`: bytes an encoder leaves free in front, for the checksum. */
 
 import type { Hlc } from "../../protocol/clock.ts";
 import { asArray, asCount, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
@@ -21,11 +21,11 @@ export function decodeHeads(partition: Partition, bytes: Uint8Array): StreamHead
 }
 
 /** Two byte strings, the first behind its length (4 bytes, big endian): no encoder in the way of large values. */
-export function encodePair(first: Uint8Array, second: Uint8Array): Uint8Array {
-  const out = new Uint8Array(4 + first.length + second.length);
-  new DataView(out.buffer).setUint32(0, first.length);
-  out.set(first, 4);
-  out.set(second, 4 + first.length);
+export function encodePair(first: Uint8Array, second: Uint8Array, reserve = 0): Uint8Array {
+  const out = new Uint8Array(reserve + 4 + first.length + second.length);
+  new DataView(out.buffer).setUint32(reserve, first.length);
+  out.set(first, reserve + 4);
+  out.set(second, reserve + 4 + first.length);
   return out;
 }
 
@@ -40,8 +40,11 @@ export interface ExecutionAt {
   readonly writer: WriterId;
   readonly seq: number;
 }
-export function encodeExecutions(executions: readonly ExecutionAt[]): Uint8Array {
-  return encodeWire(executions.map(({ writer, seq }) => [writer, seq]));
+export function encodeExecutions(executions: readonly ExecutionAt[], reserve = 0): Uint8Array {
+  return encodeWire(
+    executions.map(({ writer, seq }) => [writer, seq]),
+    reserve,
+  );
 }
 export function decodeExecutions(bytes: Uint8Array): ExecutionAt[] {
   return asArray(decodeWire(bytes, FRAME_MAX_BYTES), "executions").map((row) => {

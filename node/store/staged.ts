@@ -13,7 +13,7 @@ import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import { headOf, type StagedState } from "../../protocol/replica.ts";
 import type { GraphIndex, RecordChange } from "../ports.ts";
-import { keys, META, protect, unprotect } from "./keyspace.ts";
+import { CHECKSUM_BYTES, keys, META, protect, seal, unprotect } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
 import {
   decodeExecutions,
@@ -28,13 +28,15 @@ import {
   type RecordCounts,
 } from "./rows.ts";
 
-/** A value that is not on disk yet; `undefined` deletes. Kept decoded, encoded when flushed. */
+/** A value that is not on disk yet, kept decoded, encoded when flushed. */
 type Row =
   | { readonly record: GraphRecord }
   | { readonly executions: readonly ExecutionAt[] }
   | { readonly delta: Delta }
   | { readonly bytes: Uint8Array }
-  | undefined;
+  | typeof GONE;
+/** Deletes what is on disk. */
+const GONE = Symbol("gone");
 
 /** Records kept decoded after they were read or written. */
 const CACHE_RECORDS_MAX = 50_000;
@@ -116,7 +118,7 @@ export class Staged implements StagedState {
   executions(partition: Partition, key: KeyHash): readonly ExecutionAt[] {
     const name = keys.idempotency(partition, key);
     const row = this.#row(name);
-    if (row !== undefined && "executions" in row) return row.executions;
+    if (row !== undefined && row !== GONE && "executions" in row) return row.executions;
     const value = this.#get(name);
     return value === undefined ? [] : decodeExecutions(unprotect(name, value));
   }
@@ -124,7 +126,7 @@ export class Staged implements StagedState {
   delta(partition: Partition, writer: WriterId, seq: number): Delta | undefined {
     const name = keys.log(partition, writer, seq);
     const row = this.#row(name);
-    if (row !== undefined && "delta" in row) return row.delta;
+    if (row !== undefined && row !== GONE && "delta" in row) return row.delta;
     const value = this.#db.getSync(name);
     return value === undefined ? undefined : parseDelta(...decodePair(unprotect(name, value)));
   }
@@ -146,7 +148,7 @@ export class Staged implements StagedState {
       case "forget": {
         const kept = this.#sealedOf(batch.partition, batch.writer);
         while (kept.length > 0 && (kept[0] as { seq: number }).seq <= batch.seq) {
-          this.#rows.set(keys.sealed(batch.partition, batch.writer, (kept.shift() as { seq: number }).seq), undefined);
+          this.#rows.set(keys.sealed(batch.partition, batch.writer, (kept.shift() as { seq: number }).seq), GONE);
         }
         return;
       }
@@ -178,8 +180,8 @@ export class Staged implements StagedState {
     await this.#db.batch(operations, { sync });
     for (const [key, row] of this.#flushing) {
       this.#absent.delete(key);
-      if (row !== undefined && "record" in row) this.#remember(key, row.record);
-      else if (row === undefined) this.#cache.delete(key);
+      if (row === GONE) this.#cache.delete(key);
+      else if ("record" in row) this.#remember(key, row.record);
     }
     this.#flushing = new Map();
     return { batches, changes };
@@ -188,8 +190,8 @@ export class Staged implements StagedState {
   #encode(): LevelOperation[] {
     const operations: LevelOperation[] = [];
     for (const [key, row] of this.#rows) {
-      if (row === undefined) operations.push({ type: "del", key });
-      else operations.push({ type: "put", key, value: protect(encodeRow(row)) });
+      if (row === GONE) operations.push({ type: "del", key });
+      else operations.push({ type: "put", key, value: encodeRow(row) });
     }
     for (const { key, heads } of this.#touched.values()) operations.push({ type: "put", key, value: protect(encodeHeads(heads)) });
     for (const partition of this.#counted)
@@ -212,14 +214,14 @@ export class Staged implements StagedState {
     });
     for (const change of batch.changes) {
       const name = keys.record(partition, tenant, change.kind, change.id);
-      this.#rows.set(name, change.after === undefined ? undefined : { record: change.after });
+      this.#rows.set(name, change.after === undefined ? GONE : { record: change.after });
       if (change.after === undefined) this.#cache.delete(name);
       const seen: RecordChange = { tenant, kind: change.kind, id: change.id, before: visible(change.before), after: visible(change.after) };
       if (seen.before === undefined && seen.after === undefined) continue;
       this.#changes.push(seen);
       this.#count(partition, seen);
       for (const row of this.#index.rows(seen))
-        this.#rows.set(keys.index(partition, tenant, row.key), row.value === undefined ? undefined : { bytes: row.value });
+        this.#rows.set(keys.index(partition, tenant, row.key), row.value === undefined ? GONE : { bytes: row.value });
     }
     this.#highWater = laterHlc(this.#highWater, delta.header.hlc);
   }
@@ -233,11 +235,8 @@ export class Staged implements StagedState {
   }
 
   #record(key: string): GraphRecord | undefined {
-    const staged = this.#rows.has(key) ? this.#rows : this.#flushing.has(key) ? this.#flushing : undefined;
-    if (staged !== undefined) {
-      const row = staged.get(key);
-      return row !== undefined && "record" in row ? row.record : undefined;
-    }
+    const row = this.#row(key);
+    if (row !== undefined) return row !== GONE && "record" in row ? row.record : undefined;
     const cached = this.#cache.get(key);
     if (cached !== undefined) return cached;
     const value = this.#get(key);
@@ -257,7 +256,7 @@ export class Staged implements StagedState {
     return value;
   }
 
-  #row(key: string): Row {
+  #row(key: string): Row | undefined {
     return this.#rows.get(key) ?? this.#flushing.get(key);
   }
 
@@ -290,11 +289,11 @@ export class Staged implements StagedState {
   }
 }
 
-function encodeRow(row: Exclude<Row, undefined>): Uint8Array {
-  if ("record" in row) return encodeRecord(row.record);
-  if ("executions" in row) return encodeExecutions(row.executions);
-  if ("delta" in row) return encodePair(row.delta.headerBytes, row.delta.bodyBytes);
-  return row.bytes;
+function encodeRow(row: Exclude<Row, typeof GONE>): Uint8Array {
+  if ("record" in row) return seal(encodeRecord(row.record, CHECKSUM_BYTES));
+  if ("executions" in row) return seal(encodeExecutions(row.executions, CHECKSUM_BYTES));
+  if ("delta" in row) return seal(encodePair(row.delta.headerBytes, row.delta.bodyBytes, CHECKSUM_BYTES));
+  return protect(row.bytes);
 }
 
 function visible(record: GraphRecord | undefined): GraphRecord | undefined {

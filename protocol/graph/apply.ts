@@ -31,27 +31,28 @@ export interface Change {
 export function applyDelta(delta: Delta, state: RecordState, sameKey: readonly Delta[]): Change[] {
   const changes = new Map<string, Change>();
   const tenant = delta.body.tenant;
-  const read = (kind: Kind, id: string): GraphRecord | undefined => {
-    const changed = changes.get(`${kind}/${id}`);
-    return changed === undefined ? state.record(tenant, kind, id) : changed.after;
-  };
-  const write = (kind: Kind, id: string, after: GraphRecord | undefined): void => {
-    const name = `${kind}/${id}`;
-    const before = changes.has(name) ? changes.get(name)?.before : state.record(tenant, kind, id);
-    // What came and went in one delta is a change back to nothing, not the change it was a moment ago.
-    if (before !== undefined || after !== undefined) changes.set(name, { kind, id, before, after });
-    else changes.delete(name);
-  };
   for (const entry of delta.body.entries) {
     const { id, record } = whatItSays(entry, delta, sameKey);
     const { kind } = record;
-    if (kind === "tombstone") write(record.of, record.id, undefined);
+    if (kind === "tombstone") change(record.of, record.id, () => undefined);
     // P6: the id of a deleted turn or memory never returns, whatever arrives late.
-    else if ((kind === "turn" || kind === "memory") && read("tombstone", tombstoneId(kind, id)) !== undefined) continue;
-    const held = read(kind, id);
-    write(kind, id, held === undefined ? record : mergeRecords(held, record));
+    else if ((kind === "turn" || kind === "memory") && isDeleted(kind, id)) continue;
+    change(kind, id, (held) => (held === undefined ? record : mergeRecords(held, record)));
   }
   return [...changes.values()];
+
+  function change(kind: Kind, id: string, to: (held: GraphRecord | undefined) => GraphRecord | undefined): void {
+    const name = `${kind}/${id}`;
+    const earlier = changes.get(name);
+    const before = earlier === undefined ? state.record(tenant, kind, id) : earlier.before;
+    const after = to(earlier === undefined ? before : earlier.after);
+    if (before !== undefined || after !== undefined) changes.set(name, { kind, id, before, after });
+  }
+
+  function isDeleted(kind: "turn" | "memory", id: string): boolean {
+    const name = tombstoneId(kind, id);
+    return changes.has(`tombstone/${name}`) || state.record(tenant, "tombstone", name) !== undefined;
+  }
 }
 
 /** One entry as a record of its own, to be joined with what is there. */

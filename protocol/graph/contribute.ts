@@ -75,14 +75,20 @@ function deletion(kind: "turn" | "memory" | "concept" | "link", id: string, tena
 
 /** One entry a record: masses of one concept or link add up, later words about it stand. */
 function once(contributions: readonly Contribution[]): readonly Contribution[] {
+  const names = contributions.map(nameOf);
+  if (new Set(names).size === names.length) return contributions;
   const out = new Map<string, Contribution>();
-  contributions.forEach((contribution, at) => {
-    const name =
-      contribution.op === "concept" ? `c/${contribution.id}` : contribution.op === "link" ? `l/${linkId(contribution.a, contribution.b)}` : `${at}`;
+  contributions.forEach((contribution, index) => {
+    const name = names[index] as string;
     const held = out.get(name);
     if (held !== undefined && (held.op === "concept" || held.op === "link") && "mass" in contribution) {
       out.set(name, { ...held, ...contribution, mass: held.mass + contribution.mass } as Contribution);
     } else out.set(name, contribution);
   });
   return [...out.values()];
+}
+
+function nameOf(contribution: Contribution, index: number): string {
+  if (contribution.op === "concept") return `c/${contribution.id}`;
+  return contribution.op === "link" ? `l/${linkId(contribution.a, contribution.b)}` : `${index}`;
 }

@@ -31,11 +31,7 @@ export function withRepeats(counter: Counter, key: KeyHash, executions: readonly
 }
 
 export function mergeCounters(a: Counter, b: Counter): Counter {
-  const repeats: Record<KeyHash, readonly Execution[]> = { ...a.repeats };
-  for (const [key, executions] of Object.entries(b.repeats) as [KeyHash, readonly Execution[]][]) {
-    repeats[key] = mergeExecutions(repeats[key] ?? [], executions);
-  }
-  return { totals: mergeShares(a.totals, b.totals), removed: mergeShares(a.removed, b.removed), repeats };
+  return { totals: mergeShares(a.totals, b.totals), removed: mergeShares(a.removed, b.removed), repeats: mergeRepeats(a.repeats, b.repeats) };
 }
 
 /** Occurrences of a concept: no decay. */
@@ -78,13 +74,28 @@ function excessOf(counter: Counter, executions: readonly Execution[], atMs: numb
   return oneRemoved ? sum : sum - largest;
 }
 
-function mergeShares(a: Readonly<Record<WriterId, Share>>, b: Readonly<Record<WriterId, Share>>): Record<WriterId, Share> {
+function mergeShares(a: Readonly<Record<WriterId, Share>>, b: Readonly<Record<WriterId, Share>>): Readonly<Record<WriterId, Share>> {
+  // Nearly every counter is without removals and repeats, and most merges bring one writer's next total: nothing is copied for nothing.
+  if (isEmpty(b)) return a;
   const out: Record<WriterId, Share> = { ...a };
   for (const [writer, share] of Object.entries(b) as [WriterId, Share][]) {
     const held = out[writer];
     if (held === undefined || share.seq > held.seq) out[writer] = share;
   }
   return out;
+}
+
+type Repeats = Readonly<Record<KeyHash, readonly Execution[]>>;
+function mergeRepeats(a: Repeats, b: Repeats): Repeats {
+  if (isEmpty(b)) return a;
+  const out: Record<KeyHash, readonly Execution[]> = { ...a };
+  for (const [key, executions] of Object.entries(b) as [KeyHash, readonly Execution[]][]) out[key] = mergeExecutions(out[key] ?? [], executions);
+  return out;
+}
+
+function isEmpty(record: object): boolean {
+  for (const _ in record) return false;
+  return true;
 }
 
 function mergeExecutions(a: readonly Execution[], b: readonly Execution[]): readonly Execution[] {

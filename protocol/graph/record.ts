@@ -37,8 +37,9 @@ export function isVisible(record: GraphRecord): boolean {
 /** One letter a kind, also in LevelDB keys. Never reused. */
 export const KIND_CODES: Readonly<Record<Kind, string>> = { concept: "c", link: "l", turn: "t", memory: "m", tombstone: "x", register: "g" };
 
-export function encodeRecord(record: GraphRecord): Uint8Array {
-  return encodeWire(toWire(record));
+/** @param reserve bytes left free in front */
+export function encodeRecord(record: GraphRecord, reserve = 0): Uint8Array {
+  return encodeWire(toWire(record), reserve);
 }
 
 /** Of stored bytes, never of a peer's: a record has no bound of its own, as concurrent edits of a long text are all kept. @throws ProtocolError MALFORMED */

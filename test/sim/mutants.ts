@@ -93,8 +93,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "totals formed from what is on the disk",
     file: "node/store/staged.ts",
-    find: "const staged = this.#rows.has(key) ? this.#rows : this.#flushing.has(key) ? this.#flushing : undefined;",
-    replace: "const staged = this.#flushing.has(key) ? this.#flushing : undefined;",
+    find: "    const row = this.#row(key);\n    if (row !== undefined) return row !== GONE",
+    replace: "    const row = this.#flushing.get(key);\n    if (row !== undefined) return row !== GONE",
   },
   {
     name: "a key that is not reserved",
