@@ -12,12 +12,14 @@ import { groupOf, type Layout, partitionOf } from "../protocol/layout.ts";
 import type { Engine } from "./engine.ts";
 import { ApiError } from "./errors.ts";
 import { AskAnother, Forward } from "./forward.ts";
-import type { Call, GraphIndex, Meter, Operations, Outcome, ReadOperation, Router, WriteOperation } from "./ports.ts";
+import type { Call, DecideContext, GraphIndex, Meter, Operations, Outcome, ReadOperation, Router, WriteOperation } from "./ports.ts";
 import type { StoreSnapshot } from "./store/store.ts";
 import { decodeToken, encodeToken } from "./token.ts";
 
 /** No single silent replica may use up the whole deadline while another could answer; ms. */
 const ATTEMPT_MIN_MS = 500;
+
+type Decision = ReturnType<WriteOperation<unknown, unknown>["decide"]>;
 
 export interface RouterOptions {
   readonly engine: Engine;
@@ -123,28 +125,31 @@ class NodeRouter implements Router {
     const key = keyHashOf(call.tenant, call.key) as KeyHash;
     const begun = engine.system.monotonic();
     const wall = engine.system.now();
-    // Decided and numbered in one tick, on one state: nothing can come between.
-    const decision = engine.replica?.executed(partition, key)
-      ? { contributions: [], answer: null }
-      : operation.decide(args, {
-          reader: engine.store.stagedReader(call.tenant, layout),
-          now: engine.replica?.timeOfNext(wall) ?? wall,
-          node: engine.settings.name,
-          id: (prefix, ordinal) => `${prefix}_${keyHashOf(key, `${prefix}/${ordinal}`)}`,
-        });
-    const done = await engine.propose({
-      tenant: call.tenant,
-      partition,
-      level,
-      key,
-      fingerprint: hashOf(`${name} ${JSON.stringify(args)}`).slice(0, 22),
-      contributions: decision.contributions,
-      answer: JSON.stringify(decision.answer),
-      deadline: call.deadline,
-      wall,
-    });
+    const proposal = { tenant: call.tenant, partition, level, key, fingerprint: fingerprintOf(name, args), deadline: call.deadline, wall };
+    let decision: Decision = { contributions: [], answer: null };
+    // Decided and numbered in one tick, on one state: nothing can come between. A key that was executed already is not decided again.
+    if (!engine.replica?.executed(partition, key)) {
+      try {
+        decision = operation.decide(args, this.#decideContext(call.tenant, layout, key, wall));
+      } catch (error) {
+        // "Not found" may rest on a deletion that is not on disk yet: it stands only once that is.
+        if (error instanceof ApiError) await engine.propose({ ...proposal, level: "one", contributions: [], answer: "null" });
+        throw error;
+      }
+    }
+    const done = await engine.propose({ ...proposal, contributions: decision.contributions, answer: JSON.stringify(decision.answer) });
     this.#o.meter.observe("quorum_wait_seconds", (engine.system.monotonic() - begun) / 1000);
     return this.#outcome(JSON.parse(done.answer), done, layout, partition);
+  }
+
+  #decideContext(tenant: string, layout: Layout, key: KeyHash, wall: number): DecideContext {
+    const { engine } = this.#o;
+    return {
+      reader: engine.store.stagedReader(tenant, layout),
+      now: engine.replica?.timeOfNext(wall) ?? wall,
+      node: engine.settings.name,
+      id: (prefix, ordinal) => `${prefix}_${keyHashOf(key, `${prefix}/${ordinal}`)}`,
+    };
   }
 
   async #read(operation: ReadOperation<unknown, unknown>, args: unknown, call: Call, level: Level): Promise<Outcome<unknown>> {
@@ -208,4 +213,9 @@ class NodeRouter implements Router {
       `The federation has not formed yet${waiting.length > 0 ? `; waiting for ${waiting.join(", ")}` : ""}. Nothing was written.`,
     );
   }
+}
+
+/** A key that comes back with another request is noticed by this. 128 bits. */
+function fingerprintOf(operation: string, args: unknown): string {
+  return hashOf(`${operation} ${JSON.stringify(args)}`).slice(0, 22);
 }

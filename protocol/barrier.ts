@@ -87,6 +87,12 @@ export class Barriers {
   }
 
   tick(now: number, effects: Effect[]): void {
+    for (const [name, reads] of this.#waiting) {
+      for (const read of reads) if (read.deadline <= now) refuse(read.request, read.level, "asking", effects);
+      const rest = reads.filter((read) => read.deadline > now);
+      if (rest.length > 0) this.#waiting.set(name, rest);
+      else this.#waiting.delete(name);
+    }
     for (const barrier of [...this.#barriers.values()]) {
       this.#expire(barrier, now, effects);
       if (barrier.reads.length === 0) this.#end(barrier, now, effects);
@@ -161,7 +167,7 @@ export class Barriers {
     const late = barrier.reads.filter((read) => read.deadline <= now);
     if (late.length === 0) return;
     barrier.reads = barrier.reads.filter((read) => read.deadline > now);
-    for (const read of late) refuse(read.request, barrier, effects);
+    for (const read of late) refuse(read.request, barrier.level, barrier.phase, effects);
   }
 
   #end(barrier: Barrier, now: number, effects: Effect[]): void {
@@ -179,14 +185,14 @@ function doneOf(level: Level, tally: Tally, frontier: readonly (readonly [Writer
   return { level, tally, frontier, answer: "" };
 }
 
-function refuse(request: RequestId, barrier: Barrier, effects: Effect[]): void {
-  const asking = barrier.phase === "asking";
+function refuse(request: RequestId, level: Level, phase: Barrier["phase"], effects: Effect[]): void {
+  const asking = phase === "asking";
   effects.push({
     type: "refuse",
     request,
     code: asking ? "no_quorum" : "catching_up",
     detail: asking
-      ? `Too few members of the group answered for a read at ${barrier.level}.`
-      : `This read at ${barrier.level} waited in vain for data that other members have acknowledged.`,
+      ? `Too few members of the group answered for a read at ${level}.`
+      : `This read at ${level} waited in vain for data that other members have acknowledged.`,
   });
 }

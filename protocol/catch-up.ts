@@ -34,6 +34,8 @@ const AGAIN_MS = 500;
 export class CatchUp {
   readonly #world: CatchUpWorld;
   readonly #pulls = new Map<string, Pull>();
+  /** Pulls that wait for an answer. */
+  #asked = 0;
 
   constructor(world: CatchUpWorld) {
     this.#world = world;
@@ -57,7 +59,8 @@ export class CatchUp {
     if (seq > pull.known) pull.empty.clear();
     pull.known = Math.max(pull.known, seq);
     pull.notBefore = Math.min(pull.notBefore, now + patienceMs);
-    this.#pump(now, effects);
+    // Only this one: a message may bring thousands of heads.
+    this.#ask(name, pull, now, effects);
   }
 
   /** What was brought is on disk: there is room for more. */
@@ -69,13 +72,13 @@ export class CatchUp {
   answered(partition: Partition, writer: WriterId, from: NodeId, brought: number, now: number, effects: Effect[]): void {
     const pull = this.#pulls.get(`${partition}/${writer}`);
     if (pull === undefined) return;
-    if (pull.asked === from) pull.asked = undefined;
+    if (pull.asked === from) this.#release(pull);
     if (brought === 0) pull.empty.add(from);
     this.#pump(now, effects);
   }
 
   gone(node: NodeId, now: number, effects: Effect[]): void {
-    for (const pull of this.#pulls.values()) if (pull.asked === node) pull.asked = undefined;
+    for (const pull of this.#pulls.values()) if (pull.asked === node) this.#release(pull);
     this.#pump(now, effects);
   }
 
@@ -84,34 +87,39 @@ export class CatchUp {
       if (now - pull.askedAt < (pull.asked === undefined ? AGAIN_MS : GIVE_UP_MS)) continue;
       if (pull.asked !== undefined) pull.empty.add(pull.asked);
       else pull.empty.clear();
-      pull.asked = undefined;
+      this.#release(pull);
     }
     this.#pump(now, effects);
   }
 
   /** Asks wherever nobody is asked, as far as there is room: a node that was away long must not drown in what it lacks (P8). */
   #pump(now: number, effects: Effect[]): void {
-    let asked = 0;
-    for (const pull of this.#pulls.values()) if (pull.asked !== undefined) asked++;
     for (const [name, pull] of this.#pulls) {
-      if (asked >= PULLS_MAX) return;
-      if (pull.asked === undefined && this.#ask(name, pull, now, effects)) asked++;
+      if (this.#asked >= PULLS_MAX) return;
+      this.#ask(name, pull, now, effects);
     }
   }
 
-  #ask(name: string, pull: Pull, now: number, effects: Effect[]): boolean {
+  #ask(name: string, pull: Pull, now: number, effects: Effect[]): void {
+    if (pull.asked !== undefined || this.#asked >= PULLS_MAX) return;
     const staged = this.#world.stagedSeq(pull.partition, pull.writer);
     if (staged >= pull.known) {
       this.#pulls.delete(name);
-      return false;
+      return;
     }
-    if (now < pull.notBefore || staged - this.#world.durableSeq(pull.partition, pull.writer) > INTERVAL_DELTAS_MAX) return false;
+    if (now < pull.notBefore || staged - this.#world.durableSeq(pull.partition, pull.writer) > INTERVAL_DELTAS_MAX) return;
     const source = this.#world.sources(pull.partition, pull.writer, staged).find((node) => !pull.empty.has(node));
-    if (source === undefined) return false;
+    if (source === undefined) return;
     pull.asked = source;
     pull.askedAt = now;
+    this.#asked++;
     const to = Math.min(pull.known, staged + INTERVAL_DELTAS_MAX);
     effects.push({ type: "send", to: source, message: { type: "want", partition: pull.partition, writer: pull.writer, from: staged + 1, to } });
-    return true;
+  }
+
+  #release(pull: Pull): void {
+    if (pull.asked === undefined) return;
+    pull.asked = undefined;
+    this.#asked--;
   }
 }

@@ -17,7 +17,7 @@ import { contribute } from "./graph/contribute.ts";
 import type { KeyHash, NodeId, Partition, WriterId } from "./ids.ts";
 import { Knowledge } from "./knowledge.ts";
 import { groupOf, type Layout } from "./layout.ts";
-import { INTERVAL_DELTAS_MAX } from "./limits.ts";
+import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX } from "./limits.ts";
 import { Membership, type Peer, type Role } from "./membership.ts";
 import type { Tally } from "./quorum.ts";
 import { pushes, reports } from "./spread.ts";
@@ -140,7 +140,7 @@ export class Replica {
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.stagedFrontier(partition) };
     const numbered = contribute(proposal.contributions, by, this.#state);
     if (numbered.entries.length === 0) {
-      effects.push({ type: "done", request, done: { level, tally: { replicas: 0, witnesses: 0 }, frontier: [], answer: proposal.answer } });
+      this.#answerWithoutDelta(proposal, staged.seq, effects);
       return effects;
     }
     let delta: Delta;
@@ -235,6 +235,7 @@ export class Replica {
       this.#catchUp.gone(node, now, effects);
       return effects;
     }
+    this.#members.disconnect(node);
     if (!this.#members.connect({ node, writer })) return effects;
     this.#tellAll(node, writer, effects);
     for (const pull of this.#catchUp.lacking()) this.#catchUp.learn(pull.partition, pull.writer, pull.known, 0, now, effects);
@@ -364,6 +365,15 @@ export class Replica {
       effects.push({ type: "send", to: member.node, message: { type: "ask", id: 0, partition, frontier } });
   }
 
+  /** Nothing is left to write; but what that was decided on may not be on disk yet, so the answer waits for what this node numbered before. */
+  #answerWithoutDelta({ request, partition, level, deadline, answer }: Proposal, seq: number, effects: Effect[]): void {
+    if (seq === 0) effects.push({ type: "done", request, done: { level, tally: { replicas: 0, witnesses: 0 }, frontier: [], answer } });
+    else {
+      this.#acknowledgements.add({ request, partition, writer: this.#writer, seq, level, deadline, answer });
+      this.#acknowledgements.check(partition, this.#writer, effects);
+    }
+  }
+
   #takePush(peer: Peer, deltas: readonly OpenedDelta[], effects: Effect[]): void {
     // A live push comes from its own writer; what a member stored of others comes as repair.
     const live = deltas.filter(({ delta }) => delta.header.writer === peer.writer);
@@ -471,7 +481,10 @@ export class Replica {
   /** All heads this node shares with a peer. */
   #tellAll(node: NodeId, writer: WriterId, effects: Effect[]): void {
     const heads = this.#shared(writer).flatMap((partition) => this.#streams.durableHeads(partition));
-    effects.push({ type: "send", to: node, message: { type: "held", heads } });
+    // One at the least, also when there is nothing to tell.
+    for (let at = 0; at === 0 || at < heads.length; at += HEADS_STREAMS_MAX) {
+      effects.push({ type: "send", to: node, message: { type: "held", heads: heads.slice(at, at + HEADS_STREAMS_MAX) } });
+    }
   }
 
   #shared(other: WriterId): Partition[] {
