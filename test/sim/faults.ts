@@ -6,9 +6,37 @@ import type { Scheduler } from "./scheduler.ts";
  * Kinds of faults. Each seed draws some of them and leaves the others out ("swarm testing", Groce et al. 2012): a run with every fault at once finds less
  * than many runs with a few each, because faults hide each other.
  */
-export type FaultKind = "kill" | "power" | "blackout" | "cut" | "one-way" | "split" | "flap" | "slow" | "clock" | "stall" | "eio" | "lose-disk";
+export type FaultKind =
+  | "kill"
+  | "power"
+  | "blackout"
+  | "cut"
+  | "one-way"
+  | "split"
+  | "flap"
+  | "slow"
+  | "clock"
+  | "stall"
+  | "eio"
+  | "at-write"
+  | "lose-disk";
 /** Those that a federation at work must survive in full; a lost disk takes its node out of the layout, so it is for storms at birth only. */
-export const FAULT_KINDS: readonly FaultKind[] = ["kill", "power", "blackout", "cut", "one-way", "split", "flap", "slow", "clock", "stall", "eio"];
+export const FAULT_KINDS: readonly FaultKind[] = [
+  "kill",
+  "power",
+  "blackout",
+  "cut",
+  "one-way",
+  "split",
+  "flap",
+  "slow",
+  "clock",
+  "stall",
+  "eio",
+  "at-write",
+];
+
+type TimedKind = Exclude<FaultKind, "at-write">;
 
 export interface FaultSettings {
   readonly kinds: readonly FaultKind[];
@@ -16,11 +44,13 @@ export interface FaultSettings {
   readonly everyMs: number;
   /** Mean duration of one, ms. */
   readonly lastsMs: number;
+  /** Of "at-write": the chance that a node crashes right after a batch of its own became durable, before anybody has heard of it. */
+  readonly atWriteChance: number;
 }
 
 export function drawFaults(rng: Rng): FaultSettings {
   const kinds = FAULT_KINDS.filter(() => rng.chance(0.4));
-  return { kinds, everyMs: rng.between(400, 4000), lastsMs: rng.between(200, 4000) };
+  return { kinds, everyMs: rng.between(400, 4000), lastsMs: rng.between(200, 4000), atWriteChance: rng.pick([0.005, 0.03]) };
 }
 
 /** Lets faults happen until `stop`; then everything is healed, and every node runs. */
@@ -39,28 +69,37 @@ export class Faults {
   }
 
   start(): void {
-    if (this.#settings.kinds.length > 0) this.#next();
+    const { kinds, atWriteChance } = this.#settings;
+    const timed = kinds.filter((kind) => kind !== "at-write");
+    if (timed.length > 0) this.#next(timed);
+    if (!kinds.includes("at-write")) return;
+    this.#federation.onWrite = (node) => {
+      if (!this.#rng.chance(atWriteChance)) return;
+      const crash = () => this.#happen(kinds.includes("lose-disk") ? "lose-disk" : this.#rng.pick(["kill", "power"] as const), node);
+      this.#scheduler.after(this.#rng.chance(0.5) ? 0 : this.#rng.exponential(2), crash);
+    };
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#federation.onWrite = () => {};
     this.#scheduler.note("---- faults end: everything heals ----");
     this.#federation.network.healAll();
     this.#federation.network.calm();
     for (const node of this.#federation.nodes) this.#federation.start(node);
   }
 
-  #next(): void {
+  #next(kinds: readonly TimedKind[]): void {
     this.#scheduler.after(this.#rng.exponential(this.#settings.everyMs), () => {
       if (this.#stopped) return;
-      this.#happen(this.#rng.pick(this.#settings.kinds));
-      this.#next();
+      this.#happen(this.#rng.pick(kinds), this.#rng.pick(this.#federation.nodes));
+      this.#next(kinds);
     });
   }
 
-  #happen(kind: FaultKind): void {
+  #happen(kind: TimedKind, node: SimNode): void {
+    if (this.#stopped) return;
     const { nodes } = this.#federation;
-    const node = this.#rng.pick(nodes);
     const others = this.#rng.shuffle(nodes.filter((one) => one !== node));
     if (kind === "kill" || kind === "power") this.#crash(node, kind);
     else if (kind === "lose-disk") this.#loseDisk(node);
@@ -70,9 +109,9 @@ export class Faults {
     else if (others[0] !== undefined) this.#breakLink(kind, node, others[0], others);
   }
 
-  /** Never the first node's: one name that keeps its disk is what a decision lives on. */
+  /** Never the last node's: one name that keeps its disk is what a decision lives on. */
   #loseDisk(node: SimNode): void {
-    if (!node.running || node === this.#federation.nodes[0]) return;
+    if (!node.running || node === this.#federation.nodes.at(-1)) return;
     this.#federation.crash(node, "power");
     node.disk.lose();
     this.#scheduler.note(`fault: ${node.name} has lost its disk`);

@@ -46,6 +46,8 @@ export class Federation {
   readonly #profile: Profile;
   readonly #registry: Registry;
   readonly #keyring: Keyring = createKeyring([SECRET]);
+  /** A node's batch has just become durable: the moment for a fault that wants to strike between two steps. */
+  onWrite: (node: SimNode) => void = () => {};
   /** Errors that no node may have: a broken invariant, a store it cannot read. */
   readonly failures: string[] = [];
 
@@ -96,7 +98,12 @@ export class Federation {
     const system = simSystem(this.#scheduler, node.clock, this.#rng.fork(`${node.name}/${generation}`), alive);
     const db = node.disk.open();
     this.#registry.saw(node.name, node.disk.durable());
-    node.disk.watcher = { onWrite: (entries) => this.#registry.saw(node.name, entries) };
+    node.disk.watcher = {
+      onWrite: (entries) => {
+        this.#registry.saw(node.name, entries);
+        this.onWrite(node);
+      },
+    };
     await db.open();
     if (!alive()) return;
     const store = await Store.open(db as unknown as Level, NO_INDEX, (length) => system.randomBytes(length));

@@ -10,8 +10,8 @@ const ROOT = join(import.meta.dirname, "../..");
 
 export interface Hunt {
   readonly mutant: Mutant;
-  /** Undefined: no seed failed. */
-  readonly caught: { readonly seed: number; readonly checkers: readonly string[] } | undefined;
+  /** Undefined: it escaped. `by`: "seed 35", or "a schedule". */
+  readonly caught: { readonly by: string; readonly checkers: readonly string[] } | undefined;
   readonly seconds: number;
 }
 
@@ -37,7 +37,7 @@ export async function huntAll(mutants: readonly Mutant[], seeds: number, told: (
   return hunts;
 }
 
-/** Runs the simulator on a copy of the tree with this mutation, until a seed fails. */
+/** Runs the simulator on a copy of the tree with this mutation: its schedule if it names one, else seed after seed until one fails. */
 export async function hunt(mutant: Mutant, seeds: number): Promise<Hunt> {
   const begun = performance.now();
   const directory = mkdtempSync(join(tmpdir(), "continuum-mutant-"));
@@ -46,19 +46,26 @@ export async function hunt(mutant: Mutant, seeds: number): Promise<Hunt> {
     cpSync(join(ROOT, "package.json"), join(directory, "package.json"));
     symlinkSync(join(ROOT, "node_modules"), join(directory, "node_modules"), "dir");
     writeFileSync(join(directory, mutant.file), mutate(readFileSync(join(ROOT, mutant.file), "utf8"), mutant));
-    const output = await simulate(directory, seeds);
-    const seed = /^seed (\d+) failed/m.exec(output);
+    const output = await simulate(
+      directory,
+      mutant.scenario === undefined ? ["--seed", "1", "--seeds", String(seeds), "--fail-fast"] : ["--scenario", mutant.scenario],
+    );
+    const failure = /^(seed \d+|scenario)\b.* failed/m.exec(output);
     const checkers = [...new Set([...output.matchAll(/^ {2}\(([^)]+)\)/gm)].map((match) => match[1] as string))];
-    return { mutant, caught: seed === null ? undefined : { seed: Number(seed[1]), checkers }, seconds: (performance.now() - begun) / 1000 };
+    return {
+      mutant,
+      caught: failure === null ? undefined : { by: failure[1] === "scenario" ? "a schedule" : (failure[1] as string), checkers },
+      seconds: (performance.now() - begun) / 1000,
+    };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
 /** @returns what it printed. @throws Error when it did not run to its end: a mutant that does not start is not one */
-function simulate(directory: string, seeds: number): Promise<string> {
+function simulate(directory: string, flags: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ["test/sim/main.ts", "--seed", "1", "--seeds", String(seeds), "--fail-fast"], {
+    const child = spawn(process.execPath, ["test/sim/main.ts", ...flags], {
       cwd: directory,
       timeout: HUNT_MAX_MS,
       killSignal: "SIGKILL",

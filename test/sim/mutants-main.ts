@@ -11,7 +11,7 @@ import { MUTANTS } from "./mutants.ts";
 const { values } = parseArgs({ options: { seeds: { type: "string", default: "400" }, only: { type: "string", default: "" } } });
 const chosen = MUTANTS.filter((mutant) => mutant.name.includes(values.only));
 const hunts = await huntAll(chosen, Number(values.seeds), (hunt) => {
-  const found = hunt.caught === undefined ? "ESCAPED" : `seed ${String(hunt.caught.seed).padStart(3)}  ${hunt.caught.checkers.join(", ")}`;
+  const found = hunt.caught === undefined ? "ESCAPED" : `${hunt.caught.by.padEnd(10)}  ${hunt.caught.checkers.join(", ")}`;
   console.log(`${hunt.mutant.name.padEnd(48)} ${found}  (${hunt.seconds.toFixed(1)} s)`);
 });
 const escaped = hunts.filter((hunt) => hunt.caught === undefined).length;

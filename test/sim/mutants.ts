@@ -7,6 +7,8 @@ export interface Mutant {
   readonly file: string;
   readonly find: string;
   readonly replace: string;
+  /** Part of the name of the schedule that is meant for it, where random search would need too many seeds (scenarios.ts). */
+  readonly scenario?: string;
 }
 
 export const MUTANTS: readonly Mutant[] = [
@@ -48,7 +50,7 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "    for (const member of group.replicas) if (holds(member)) replicas = Math.min(group.replicas.length, replicas + 2);",
   },
   {
-    name: "a witness's mark counted as a copy",
+    name: "marks used as a frontier: a witness counted as a copy",
     file: "protocol/membership.ts",
     find: "    for (const member of group.witnesses) if (holds(member)) witnesses++;",
     replace: "    for (const member of group.witnesses) if (holds(member)) replicas = Math.min(group.replicas.length, replicas + 1);",
@@ -71,12 +73,14 @@ export const MUTANTS: readonly Mutant[] = [
     file: "protocol/barrier.ts",
     find: "    barrier.target = new Map(frontier);",
     replace: "",
+    scenario: "though it was written while the first was on its way",
   },
   {
     name: "no write-back before a read is answered",
     file: "protocol/barrier.ts",
     find: "    if (!levelMet(barrier.level, group, tally)) return;\n    this.#barriers.delete(barrier.id);",
     replace: "    this.#barriers.delete(barrier.id);",
+    scenario: "though its writer goes in between",
   },
   {
     name: "a barrier that counts itself twice",
@@ -91,7 +95,7 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "    if (report === undefined) continue;",
   },
   {
-    name: "totals formed from what is on the disk",
+    name: "totals formed before the replica, from what is on the disk",
     file: "node/store/staged.ts",
     find: "    const row = this.#row(key);\n    if (row !== undefined) return row !== GONE",
     replace: "    const row = this.#flushing.get(key);\n    if (row !== undefined) return row !== GONE",
@@ -117,25 +121,42 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a deleted memory that a late delta creates again",
     file: "protocol/graph/apply.ts",
-    find: 'else if ((kind === "turn" || kind === "memory") && read("tombstone", tombstoneId(kind, id)) !== undefined) continue;',
+    find: ' || state.record(tenant, "tombstone", name) !== undefined',
     replace: "",
   },
   {
-    name: "formed by its own yes",
+    name: "a second formation: formed by its own yes",
     file: "protocol/formation.ts",
     find: "if (attempt.yeses.size === this.#list.length) this.#decide(attempt.layout);",
     replace: "this.#decide(attempt.layout);",
+    scenario: "a proposer whose proposal nobody received",
   },
   {
-    name: "a new layout although one was reported",
+    name: "a second formation: a new layout although one was reported",
     file: "protocol/formation.ts",
     find: "const layout = attempt.reported?.layout ?? this.#newLayout(attempt);",
     replace: "const layout = this.#newLayout(attempt);",
+    scenario: "survives the loss of that one's disk",
   },
   {
-    name: "a yes that is not persisted",
+    name: "a second formation: a yes that is not persisted",
     file: "protocol/formation.ts",
     find: "    this.#accepted = { ballot, layout };\n    this.#unsaved = true;",
     replace: "    this.#accepted = { ballot, layout };",
+    scenario: "proposed again after all others restarted",
+  },
+  {
+    name: "forwarded requests numbered from one in each process",
+    file: "node/forward.ts",
+    find: "this.#lastId = Math.floor(options.system.random() * 2 ** 48);",
+    replace: "this.#lastId = 0;",
+    scenario: "an answer meant for an earlier process",
+  },
+  {
+    name: "two executions of one request that are two versions",
+    file: "protocol/graph/editable.ts",
+    find: "function isCovered(version: Version<unknown>, field: Editable<unknown>): boolean {",
+    replace: "function isCovered(version: Version<unknown>, field: Editable<unknown>): boolean {\n  if (field.length > 0) return false;",
+    scenario: "corrected in between stays corrected",
   },
 ];

@@ -39,6 +39,7 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
         ? { dropChance: rng.float() * 0.1, duplicateChance: rng.float() * 0.3, reorderChance: rng.float() * 0.2, lateMs: rng.pick([5, 200, 5000]) }
         : undefined,
       newsLossChance: rng.pick([0, 0.3, 1]),
+      connectMs: rng.pick([5, 150]),
       detectMs: rng.pick([200, 1000, 4000]),
     },
     disk: { writeMs: 0.02, fsyncMs: rng.pick([0.5, 2, 20]), stallChance: rng.pick([0, 0.01]) },
@@ -63,9 +64,24 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
  */
 function drawBirth(rng: Rng): NonNullable<Profile["birth"]> {
   const disksLost = rng.chance(0.5);
-  const kinds: FaultKind[] = ["kill", "power", "cut", "one-way", "flap", "slow", ...(disksLost ? (["lose-disk", "lose-disk"] as const) : [])];
+  const kinds: FaultKind[] = [
+    "kill",
+    "power",
+    "cut",
+    "one-way",
+    "flap",
+    "slow",
+    "at-write",
+    "at-write",
+    ...(disksLost ? (["lose-disk", "lose-disk"] as const) : []),
+  ];
   return {
-    faults: { kinds: rng.shuffle(kinds).slice(0, 2 + rng.int(kinds.length - 1)), everyMs: rng.between(50, 600), lastsMs: rng.between(20, 400) },
+    faults: {
+      kinds: rng.shuffle(kinds).slice(0, 2 + rng.int(kinds.length - 1)),
+      everyMs: rng.between(50, 600),
+      lastsMs: rng.between(20, 400),
+      atWriteChance: rng.pick([0.05, 0.3]),
+    },
     durationMs: rng.between(500, 4000),
     disksLost,
   };

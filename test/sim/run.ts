@@ -47,7 +47,7 @@ class Run {
   readonly #rng: Rng;
   readonly #scheduler = new Scheduler();
   readonly #profile: Profile;
-  readonly #registry = new Registry();
+  readonly #registry: Registry;
   readonly #federation: Federation;
   readonly #workload: Workload;
   readonly #violations: Violation[] = [];
@@ -59,6 +59,7 @@ class Run {
     const drawn = drawProfile(this.#rng.fork("profile"), nodeCount);
     this.#profile = adjust?.(drawn) ?? drawn;
     this.#scheduler.note(`seed ${seed}: ${JSON.stringify(this.#profile)}`);
+    this.#registry = new Registry(() => this.#federation.nodes.map((node) => node.disk.durable()), this.#profile.replicationFactor);
     this.#federation = new Federation(this.#scheduler, this.#rng.fork("federation"), this.#profile, this.#registry);
     const { nodes } = this.#federation;
     const doors = nodes.map((node) => this.#federation.door(node));

@@ -29,11 +29,19 @@ export interface NetworkSettings {
   readonly hostility: Hostility | undefined;
   /** Share of gossip that never arrives. */
   readonly newsLossChance: number;
+  /** How long a connection takes to be made again once it can be, ms (mean). */
+  readonly connectMs: number;
   /** How long until a silent link is noticed, ms (mean). */
   readonly detectMs: number;
 }
 
-export const CALM: NetworkSettings = { link: { delayMs: 0.2, jitterMs: 0.3 }, hostility: undefined, newsLossChance: 0.1, detectMs: 3000 };
+export const CALM: NetworkSettings = {
+  link: { delayMs: 0.2, jitterMs: 0.3 },
+  hostility: undefined,
+  newsLossChance: 0.1,
+  connectMs: 150,
+  detectMs: 3000,
+};
 
 /** The wire in one direction. */
 interface Wire {
@@ -196,6 +204,11 @@ export class SimNetwork {
     return true;
   }
 
+  /** A frame of an attacker, or a late copy: it arrives now, on whatever connection there is. */
+  inject(from: NodeId, to: NodeId, frame: Uint8Array): void {
+    this.#transmit(from, to, new Uint8Array(frame), this.#scheduler.now, undefined);
+  }
+
   announce(from: NodeId, news: Uint8Array): void {
     this.#scheduler.noteBytes(`${from} news`, news);
     for (const [to, endpoint] of this.#endpoints) {
@@ -234,7 +247,7 @@ export class SimNetwork {
     const works = this.#possible(a, b);
     if (connection.phase === "down" && works) {
       connection.phase = "connecting";
-      this.#scheduler.after(5 + this.#rng.exponential(150), () => this.#connect(a, b, connection));
+      this.#scheduler.after(1 + this.#rng.exponential(this.settings.connectMs), () => this.#connect(a, b, connection));
     } else if ((connection.phase === "up" && !works) || connection.phase === "failing") {
       connection.phase = "failing";
       const epoch = connection.epoch;

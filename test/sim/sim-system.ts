@@ -38,5 +38,9 @@ export function simSystem(scheduler: Scheduler, clock: WallClock, rng: Rng, aliv
       scheduler.after(ms, () => {
         if (alive()) run();
       }),
+    soon: (run) =>
+      void scheduler.after(0, () => {
+        if (alive()) run();
+      }),
   };
 }

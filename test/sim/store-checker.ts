@@ -13,7 +13,12 @@ import { conceptCount, markIn, type RawDelta, type RawStore, rawDelta, rawHeader
 
 const base64url = (bytes: Uint8Array | string): string => createHash("sha256").update(bytes).digest("base64url");
 
-/** Every delta that was ever complete on any disk. Checker (e): no (writer, partition, seq) with two hashes; one layout for all. */
+type Disk = ReadonlyMap<string, Uint8Array>;
+
+/**
+ * Every delta that was ever complete on any disk, and what may be said of it at that moment. Checker (e): no (writer, partition, seq) with two hashes;
+ * one layout for all; a witness forgets only what every full replica holds.
+ */
 export class Registry {
   readonly violations: Violation[] = [];
   /** By `partition/writer/seq`, as one full replica logged it. */
@@ -22,11 +27,22 @@ export class Registry {
   readonly executions = new Map<string, Set<string>>();
   readonly #hashes = new Map<string, { hash: string; where: string }>();
   #layout: { bytes: string; where: string } | undefined;
+  readonly #disks: () => readonly Disk[];
+  readonly #factor: number;
+
+  /** @param disks what is durable on each node @param factor the replication factor */
+  constructor(disks: () => readonly Disk[], factor: number) {
+    this.#disks = disks;
+    this.#factor = factor;
+  }
 
   /** @param entries what one batch wrote, or everything a starting node finds */
   saw(where: string, entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
     for (const [key, value] of entries) {
-      if (value === undefined) continue;
+      if (value === undefined) {
+        if (key.startsWith("s/")) this.#forgot(where, key);
+        continue;
+      }
       if (key.startsWith("d/") || key.startsWith("s/")) this.#delta(where, key, value);
       else if (key === "!layout") this.#sawLayout(where, Buffer.from(value.subarray(4)).toString("hex"));
     }
@@ -54,6 +70,13 @@ export class Registry {
     if (key.startsWith("d/") && !this.deltas.has(header.name)) this.deltas.set(header.name, rawDelta(value));
   }
 
+  #forgot(where: string, key: string): void {
+    const disks = this.#disks();
+    const copies = disks.filter((disk) => disk.has(`d/${key.slice("s/".length)}`)).length;
+    if (copies >= Math.min(this.#factor, disks.length)) return;
+    this.violations.push({ checker: "witness", message: `${where} forgot ${key}, which only ${copies} full replicas hold` });
+  }
+
   #sawLayout(where: string, bytes: string): void {
     this.#layout ??= { bytes, where };
     if (this.#layout.bytes !== bytes)
@@ -62,13 +85,7 @@ export class Registry {
 }
 
 /** Checker P1, at the very moment of an acknowledgement: that many disks have it durably, a full copy among them. */
-export function checkAcknowledged(
-  operation: Operation,
-  key: string,
-  registry: Registry,
-  disks: readonly ReadonlyMap<string, Uint8Array>[],
-  factor: number,
-): Violation[] {
+export function checkAcknowledged(operation: Operation, key: string, registry: Registry, disks: readonly Disk[], factor: number): Violation[] {
   const replicas = Math.min(factor, disks.length);
   const quorum = Math.floor(Math.min(2 * factor - 1, disks.length) / 2) + 1;
   const found: string[] = [];

@@ -1,0 +1,41 @@
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { describe, expect, it } from "vitest";
+import { runSeed } from "./run.ts";
+
+const MAIN = join(import.meta.dirname, "main.ts");
+
+describe("a seed", () => {
+  it("gives the same run each time, to the last byte on the wire", async () => {
+    const [first, second] = [await runSeed({ seed: 5 }), await runSeed({ seed: 5 })];
+    expect(second).toEqual(first);
+    expect(first.acknowledged).toBeGreaterThan(0);
+  });
+
+  it("gives the same run in another process", async () => {
+    const here = await runSeed({ seed: 6 });
+    const { stdout } = await promisify(execFile)(process.execPath, [MAIN, "--seed", "6"]);
+    expect(stdout).toContain(`trace ${here.traceHash.slice(0, 16)}`);
+    expect(stdout.trimEnd().split("\n").at(-1)).toBe("1 passed, 0 failed");
+  });
+
+  it("gives another run than the next", async () => {
+    expect((await runSeed({ seed: 5 })).traceHash).not.toBe((await runSeed({ seed: 6 })).traceHash);
+  });
+
+  it("tells its story when asked", async () => {
+    const { stdout } = await promisify(execFile)(process.execPath, [MAIN, "--seed", "7", "--nodes", "3", "--story"], { maxBuffer: 64 * 1024 * 1024 });
+    expect(stdout).toMatch(/alice starts/);
+    expect(stdout).toMatch(/layout holds/);
+    expect(stdout).toMatch(/acknowledged, \d replicas/);
+  });
+
+  it.each([1, 2, 3, 4, 5])("passes with %i nodes", async (nodeCount) => {
+    for (let seed = 1; seed <= 4; seed++) expect((await runSeed({ seed, nodeCount })).violations).toEqual([]);
+  });
+
+  it("refuses a number of nodes it has no names for", async () => {
+    await expect(promisify(execFile)(process.execPath, [MAIN, "--nodes", "9"])).rejects.toMatchObject({ code: 2 });
+  });
+});

@@ -1,0 +1,156 @@
+import { decode } from "cborg";
+import { ApiError } from "../../node/errors.ts";
+import type { Outcome } from "../../node/ports.ts";
+import type { Level, NodeId } from "../../protocol/ids.ts";
+import { partitionOf } from "../../protocol/layout.ts";
+import { Federation, type SimNode } from "./federation.ts";
+import type { Violation } from "./history.ts";
+import type { ReadAnswer } from "./operations.ts";
+import type { Profile } from "./profile.ts";
+import { readRawStore } from "./raw-store.ts";
+import { Rng } from "./rng.ts";
+import { Scheduler } from "./scheduler.ts";
+import { CALM } from "./sim-network.ts";
+import { checkAtRest, Registry } from "./store-checker.ts";
+
+/** A quiet federation of three with two copies and a witness of everything: what happens on it, a scenario decides step by step. */
+const QUIET: Profile = {
+  nodeCount: 3,
+  replicationFactor: 2,
+  syncIntervalMs: 1000,
+  network: { ...CALM, newsLossChance: 0, connectMs: 5 },
+  disk: { writeMs: 0.02, fsyncMs: 1, stallChance: 0 },
+  clockErrorMs: 0,
+  workload: { clients: 0, tenants: [], pauseMs: 0, timeoutMs: 2000, retryChance: 0, attemptsMax: 1 },
+  faults: { kinds: [], everyMs: 0, lastsMs: 0, atWriteChance: 0 },
+  birth: undefined,
+  durationMs: 0,
+};
+
+/** Messages of protocol/message.ts and, behind `formation`, of protocol/formation-message.ts, as a scenario names them. */
+const MESSAGES = ["", "hello", "formation", "layout", "push", "held", "want", "repair", "ask", "told", "forward", "forwarded", "digest", "refused"];
+const FORMATION = ["", "prepare", "promise", "propose", "yes", "nack", "formed", "ask"];
+
+export interface How {
+  readonly level?: Level;
+  readonly key?: string;
+  readonly timeoutMs?: number;
+  readonly tenant?: string;
+}
+
+export interface Asked<T> {
+  answer: Outcome<T> | ApiError | undefined;
+}
+
+/** Where a directed schedule is played: one federation, driven by hand. */
+export class Stage {
+  readonly scheduler = new Scheduler();
+  readonly federation: Federation;
+  readonly registry: Registry;
+  readonly alice: SimNode;
+  readonly bob: SimNode;
+  readonly carol: SimNode;
+
+  constructor(story?: (line: string) => void) {
+    const rng = new Rng("stage");
+    this.scheduler.story = story;
+    this.registry = new Registry(() => this.federation.nodes.map((node) => node.disk.durable()), QUIET.replicationFactor);
+    this.federation = new Federation(this.scheduler, rng, QUIET, this.registry);
+    [this.alice, this.bob, this.carol] = this.federation.nodes as [SimNode, SimNode, SimNode];
+  }
+
+  start(): void {
+    for (const node of this.federation.nodes) this.federation.start(node);
+  }
+
+  /** @throws Error when layout 1 does not come about */
+  async formed(): Promise<void> {
+    await this.until("layout 1 is formed", () => this.federation.formed);
+  }
+
+  async pass(ms: number): Promise<void> {
+    await this.scheduler.run(this.scheduler.now + ms);
+  }
+
+  async until(what: string, done: () => boolean, withinMs = 30_000): Promise<void> {
+    if (!(await this.scheduler.run(this.scheduler.now + withinMs, done))) throw new Error(`waited ${withinMs} ms in vain until ${what}`);
+  }
+
+  /** Frames of one kind, from one node, go nowhere; until `lift`. @param kind a message's name, or "formation/propose" */
+  drop(kinds: readonly string[], from: SimNode, seen: (to: NodeId, frame: Uint8Array) => void = () => {}): void {
+    this.federation.network.filter = (sender, to, frame) => {
+      if (sender !== from.id || !kinds.includes(kindOf(frame))) return true;
+      seen(to, frame);
+      return false;
+    };
+  }
+
+  lift(): void {
+    this.federation.network.filter = undefined;
+  }
+
+  loseDisk(node: SimNode): void {
+    this.federation.crash(node, "power");
+    node.disk.lose();
+  }
+
+  /** One request, under its own key, through this node. @returns its outcome, or the refusal */
+  async ask<T = unknown>(node: SimNode, operation: string, args: object, how: How = {}): Promise<Outcome<T> | ApiError> {
+    return await this.answerTo(this.begin<T>(node, operation, args, how));
+  }
+
+  /** As `ask`, without waiting for the answer. */
+  begin<T = unknown>(node: SimNode, operation: string, args: object, how: How = {}): Asked<T> {
+    const { level = "quorum", key = `${operation} ${JSON.stringify(args)}`, timeoutMs = 2000, tenant = "alpha" } = how;
+    const { router, monotonic } = node.process as NonNullable<SimNode["process"]>;
+    const asked: Asked<T> = { answer: undefined };
+    router.run<T>(operation, args, { tenant, level, key, token: undefined, requestId: key, deadline: monotonic() + timeoutMs }).then(
+      (outcome) => {
+        asked.answer = outcome;
+      },
+      (error: unknown) => {
+        if (!(error instanceof ApiError)) throw error;
+        asked.answer = error;
+      },
+    );
+    return asked;
+  }
+
+  async answerTo<T>(asked: Asked<T>): Promise<Outcome<T> | ApiError> {
+    await this.scheduler.run(this.scheduler.now + 5000, () => asked.answer !== undefined);
+    return asked.answer ?? new ApiError("in_doubt", "no answer");
+  }
+
+  /** What a reader sees of a memory: its values, the visible one first. @throws Error when the read is refused */
+  async values(node: SimNode, memory: string, level: Level = "quorum", tenant = "alpha"): Promise<readonly string[]> {
+    const outcome = await this.ask<ReadAnswer>(
+      node,
+      "read",
+      { memories: [memory], concepts: [] },
+      { level, tenant, key: `read ${this.scheduler.now}` },
+    );
+    if (outcome instanceof ApiError) throw outcome;
+    return outcome.value.memories[memory] as readonly string[];
+  }
+
+  /** The full replicas of a tenant's partition, and its witness. */
+  groupOf(tenant: string): { readonly replicas: readonly [SimNode, SimNode]; readonly witness: SimNode } {
+    const roles = this.federation.nodes.map((node) => ({ node, role: node.process?.engine.replica?.role(partitionOf(tenant)) }));
+    const replicas = roles.filter(({ role }) => role === "replica").map(({ node }) => node) as [SimNode, SimNode];
+    return { replicas, witness: roles.find(({ role }) => role === "witness")?.node as SimNode };
+  }
+
+  /** Everything that must hold of the disks once nothing is under way. */
+  async examine(): Promise<Violation[]> {
+    await this.pass(10_000);
+    const nodes = this.federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
+    const failures = this.federation.failures.map((message) => ({ checker: "process", message }));
+    return [...this.registry.violations, ...failures, ...checkAtRest(nodes, this.registry, [], QUIET.replicationFactor, (streams) => streams.flat())];
+  }
+}
+
+function kindOf(frame: Uint8Array): string {
+  const message = (decode(frame) as unknown[])[4] as [number, ...unknown[]];
+  const name = MESSAGES[message[0]] as string;
+  return name === "formation" ? `formation/${FORMATION[(decode(message[1] as Uint8Array) as [number])[0]]}` : name;
+}
