@@ -53,18 +53,23 @@ function reason(score: number, why: unknown): string {
   return `${score.toFixed(2)}${why === undefined ? "" : ` ${whyInWords(why)}`}`;
 }
 
-/** Lists by their names, what is empty left out: `{words: ["bees"], links: []}` -> "(words: bees)". */
+/** Facts by their names, what is empty or false left out: `{named: true, words: ["bees"], links: []}` -> "(named; words: bees)". */
 function whyInWords(why: unknown): string {
   if (typeof why !== "object" || why === null) return `(${String(why)})`;
-  const parts = Object.entries(why).flatMap(([name, value]) => {
+  const parts = Object.entries(why).flatMap(([key, value]) => {
+    const name = key.replaceAll("_", " ");
+    if (typeof value === "boolean") return value ? [name] : [];
     const items = (Array.isArray(value) ? value : value === null || value === undefined ? [] : [value]).map(itemInWords);
-    return items.length === 0 ? [] : [`${name.replaceAll("_", " ")}: ${items.join(", ")}`];
+    return items.length === 0 ? [] : [`${name}: ${items.join(", ")}`];
   });
   return parts.length === 0 ? "" : `(${parts.join("; ")})`;
 }
 
+/** A link as "bees - honey 0.15"; anything else by its values. */
 function itemInWords(item: unknown): string {
-  return typeof item === "object" && item !== null ? Object.values(item).join(" ") : String(item);
+  if (typeof item !== "object" || item === null) return String(item);
+  const { from, to, strength, ...rest } = item as Record<string, unknown>;
+  return from === undefined || to === undefined ? Object.values(item).join(" ") : [`${from} - ${to}`, strength, ...Object.values(rest)].join(" ");
 }
 
 function wholeNumber(text: string): number {

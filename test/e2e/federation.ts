@@ -86,7 +86,7 @@ export async function startFederation(options: FederationOptions = {}): Promise<
     urls: nodes.map(({ url }) => url),
     secret,
     dataDir,
-    ready: (ms = READY_MS_MAX) => waitReady(nodes, ms),
+    ready: (ms = READY_MS_MAX) => waitReady(nodes, ms, options.env?.API_KEYS),
     add: async (name, env) => {
       const node = new NodeProcess(name, (await freePorts(1))[0]!, join(dataDir, name), env);
       added.push(node);
@@ -197,7 +197,8 @@ class NodeProcess implements FederationNode {
   }
 }
 
-async function waitReady(nodes: readonly NodeProcess[], ms: number): Promise<void> {
+async function waitReady(nodes: readonly NodeProcess[], ms: number, adminKey: string | undefined): Promise<void> {
+  const headers: Record<string, string> = adminKey === undefined ? {} : { "x-api-key": adminKey };
   const running = nodes.filter(({ pid }) => pid !== undefined);
   await Promise.all(
     running.map((node) =>
@@ -207,7 +208,7 @@ async function waitReady(nodes: readonly NodeProcess[], ms: number): Promise<voi
         async () => {
           if (node.pid === undefined) throw new Error(`${node.name} has ended`);
           if ((await ask(node.url, "GET", "/v1/ready")).status !== 200) return undefined;
-          const { node: self, layout } = (await ask<FederationStatus>(node.url, "GET", "/v1/federation")).body;
+          const { node: self, layout } = (await ask<FederationStatus>(node.url, "GET", "/v1/federation", { headers })).body;
           return self.role === "single" || layout !== null ? true : undefined;
         },
         () => node.logTail(),
