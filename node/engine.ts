@@ -262,7 +262,7 @@ export class Engine {
   #flushSoon(): void {
     if (this.#flushing || this.#stopped) return;
     this.#flushing = true;
-    queueMicrotask(() => void this.#flushLoop());
+    this.#o.system.soon(() => void this.#flushLoop());
   }
 
   async #flushLoop(): Promise<void> {

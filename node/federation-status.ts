@@ -20,7 +20,7 @@ export class FederationView {
   readonly #network: Network | undefined;
   readonly #self: { readonly id: string; readonly version: string };
   /** The last fingerprint of a partition and the frontier it stands for. */
-  readonly #fingerprints = new Map<Partition, { frontier: string; fingerprint: string; records: number }>();
+  readonly #fingerprints = new Map<Partition, { frontier: string; fingerprint: string }>();
   readonly #lastSeen = new Map<string, number>();
   /** Since when a member lacks what this node held then: `member/partition` -> (what it lacked, when). */
   readonly #behind = new Map<string, { readonly target: readonly (readonly [string, number])[]; readonly since: number }>();
@@ -237,11 +237,9 @@ export class FederationView {
       if (role === undefined) continue;
       const group = groupOf(layout, partition);
       let fingerprint: string | null = null;
-      if (role === "replica" && (fingerprints || records < CHEAP_RECORDS)) {
-        const found = await this.#fingerprint(partition);
-        fingerprint = found.fingerprint;
-        records += found.records;
-      }
+      const { concept, link, turn, memory } = store.staged.counts(partition);
+      records += concept + link + turn + memory;
+      if (role === "replica" && (fingerprints || records <= CHEAP_RECORDS)) fingerprint = await this.#fingerprint(partition);
       rows.push({
         partition,
         role,
@@ -255,13 +253,13 @@ export class FederationView {
     return rows;
   }
 
-  async #fingerprint(partition: Partition): Promise<{ fingerprint: string; records: number }> {
+  async #fingerprint(partition: Partition): Promise<string> {
     const frontier = JSON.stringify(this.#engine.replica?.ownHeads(partition));
     const known = this.#fingerprints.get(partition);
-    if (known !== undefined && known.frontier === frontier) return known;
+    if (known?.frontier === frontier) return known.fingerprint;
     const found = await this.#engine.store.fingerprint(partition);
-    this.#fingerprints.set(partition, { frontier: JSON.stringify(found.frontier), fingerprint: found.fingerprint, records: found.records });
-    return found;
+    this.#fingerprints.set(partition, { frontier: JSON.stringify(found.frontier), fingerprint: found.fingerprint });
+    return found.fingerprint;
   }
 }
 

@@ -14,6 +14,8 @@ export interface System {
   random(): number;
   /** @returns cancel */
   after(ms: number, run: () => void): () => void;
+  /** Once what has already arrived has been looked at. */
+  soon(run: () => void): void;
 }
 
 /** The framed streams of port 8421 (node/net). Carries bytes and never looks inside. */

@@ -179,21 +179,18 @@ export class Store {
   }
 
   /** SHA-256 over the sorted materialised records of a partition, with the frontier they stand for: equal frontiers, equal fingerprints (P3). */
-  async fingerprint(partition: Partition): Promise<{ fingerprint: string; records: number; frontier: readonly StreamHead[] }> {
+  async fingerprint(partition: Partition): Promise<{ fingerprint: string; frontier: readonly StreamHead[] }> {
     const snapshot = this.#db.snapshot();
     try {
       const frontierKey = keys.frontier(partition);
       const frontier = this.#db.getSync(frontierKey, { snapshot });
       const hash = createHash("sha256");
-      let records = 0;
       for await (const [key, value] of this.#db.iterator({ ...ranges.records(partition), snapshot })) {
         const name = text.encode(key);
         hash.update(`${name.length}:${value.length}:`).update(name).update(value);
-        records++;
       }
       return {
         fingerprint: hash.digest("hex"),
-        records,
         frontier: frontier === undefined ? [] : decodeHeads(partition, unprotect(frontierKey, frontier)),
       };
     } finally {

@@ -274,7 +274,7 @@ describe.each([
       }
       const [one, two] = [await store.fingerprint(PARTITION), await otherStore.fingerprint(PARTITION)];
       expect(two).toEqual(one);
-      expect([one.records, one.frontier.map(({ seq }) => seq)]).toEqual([2, [2]]);
+      expect(one.frontier.map(({ seq }) => seq)).toEqual([2]);
       const more = new Author("ben").write([tide()], "of ben", START_MS) as Delta;
       take(otherStore, more);
       await otherStore.flush();

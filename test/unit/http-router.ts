@@ -102,6 +102,9 @@ export class TestSystem implements System {
   monotonic(): number {
     return this.ms;
   }
+  soon(run: () => void): void {
+    setImmediate(run);
+  }
   randomBytes(length: number): Uint8Array {
     this.#count++;
     return Uint8Array.from({ length }, (_, index) => (this.#count * 31 + index * 7) % 256);
