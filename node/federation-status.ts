@@ -122,7 +122,12 @@ export class FederationView {
     }
     const lacking = this.#engine.replica?.lacking().length ?? 0;
     const behindMs = this.#lackingSince === undefined ? 0 : this.#engine.system.monotonic() - this.#lackingSince;
-    if (layout !== undefined && !this.#caughtUp) reasons.push(`catching up after the start: ${lacking} streams lack deltas that other members hold`);
+    if (layout !== undefined && !this.#caughtUp)
+      reasons.push(
+        lacking === 0
+          ? "started a moment ago: hearing what the others hold"
+          : `catching up after the start: ${lacking} streams lack deltas that other members hold`,
+      );
     else if (behindMs > BEHIND_MS)
       reasons.push(`catching up for ${Math.round(behindMs / 1000)} s: ${lacking} streams lack deltas that other members hold`);
     const quorum = this.#quorum();

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { FederationStatus, Readiness } from "../status.ts";
 import { callApi } from "./client.ts";
 import { CliError } from "./exit.ts";
+import { NODE_FLAGS } from "./node-flags.ts";
 
 export interface NodePlan {
   readonly name: string;
@@ -51,7 +52,9 @@ export class FederationNode {
     const log = openSync(this.logFile, "a");
     this.#logOffset = statSync(this.logFile).size;
     // The channel tells the node when we are gone, even by SIGKILL.
-    const child = spawn(process.execPath, [...process.execArgv, MAIN, "serve", ...this.plan.flags], { stdio: ["ignore", log, log, "ipc"] });
+    const child = spawn(process.execPath, [...NODE_FLAGS, ...process.execArgv, MAIN, "serve", ...this.plan.flags], {
+      stdio: ["ignore", log, log, "ipc"],
+    });
     closeSync(log);
     this.#child = child;
     this.state = { kind: "starting" };

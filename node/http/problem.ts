@@ -49,6 +49,8 @@ export function problemOf(error: ApiError): Problem {
 export function sendProblem(reply: FastifyReply, error: ApiError): FastifyReply {
   if (error.retryAfter !== undefined) reply.header("retry-after", String(Math.ceil(error.retryAfter)));
   if (error.code === "unauthorized") reply.header("www-authenticate", 'Bearer realm="continuum"');
+  // Closing at once would cut off a client that is still sending, before it has read why; what it sends is dropped, within the time of a request.
+  if (error.code === "payload_too_large") reply.removeHeader("connection");
   // A string goes out as it is: no serialiser of the route touches it.
   return reply
     .code(error.status)

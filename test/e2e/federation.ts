@@ -8,6 +8,7 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writ
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { NODE_FLAGS } from "../../node/cli/node-flags.ts";
 import type { FederationStatus } from "../../node/status.ts";
 import { ask } from "./ask.ts";
 
@@ -158,7 +159,7 @@ class NodeProcess implements FederationNode {
     mkdirSync(this.dataDir, { recursive: true });
     const log = openSync(this.logFile, "a");
     const own = { NODE_NAME: this.name, CONTINUUM_API_PORT: String(this.port), CONTINUUM_FEDERATION_PORT: String(this.port + 1) };
-    const child = spawn(process.execPath, [MAIN, "serve"], {
+    const child = spawn(process.execPath, [...NODE_FLAGS, MAIN, "serve"], {
       // Not the clone: a person's own .env there is not the test's.
       cwd: this.dataDir,
       env: { PATH: process.env.PATH, ...own, CONTINUUM_GOSSIP_PORT: String(this.port + 2), CONTINUUM_DATA_DIR: this.dataDir, ...this.#env },
