@@ -46,7 +46,7 @@ export class MemoryIndex implements GraphIndex {
       if (document !== undefined) return [{ key: DOCUMENTS + id, value: encodeDocument(document) }];
       return before === undefined ? [] : [{ key: DOCUMENTS + id, value: undefined }];
     }
-    if (kind === "concept") return changedRow(CONCEPTS + id, conceptRow(before), conceptRow(after));
+    if (kind === "concept") return saysTheSame(before, after) ? [] : changedRow(CONCEPTS + id, conceptRow(before), conceptRow(after));
     if (kind === "link") return changedRow(LINKS + id, linkRow(before), linkRow(after));
     return [];
   }
@@ -162,6 +162,12 @@ function changedRow(key: string, before: string | undefined, after: string | und
 
 function visible(record: GraphRecord | undefined): record is GraphRecord {
   return record !== undefined && isVisible(record);
+}
+
+/** One more occurrence: what most writes say of most concepts. */
+function saysTheSame(before: GraphRecord | undefined, after: GraphRecord | undefined): boolean {
+  if (before?.kind !== "concept" || after?.kind !== "concept") return false;
+  return before.name === after.name && before.type === after.type && before.firstAt === after.firstAt;
 }
 
 /** JSON [name, type, ms, count]. */
