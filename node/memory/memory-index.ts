@@ -167,7 +167,7 @@ function visible(record: GraphRecord | undefined): record is GraphRecord {
 /** One more occurrence: what most writes say of most concepts. */
 function saysTheSame(before: GraphRecord | undefined, after: GraphRecord | undefined): boolean {
   if (before?.kind !== "concept" || after?.kind !== "concept") return false;
-  return before.name === after.name && before.type === after.type && before.firstAt === after.firstAt;
+  return before.name === after.name && before.type === after.type && before.firstAt === after.firstAt && visible(before) === visible(after);
 }
 
 /** JSON [name, type, ms, count]. */
