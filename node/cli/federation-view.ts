@@ -59,16 +59,16 @@ export function drawCommands(nodes: readonly FederationNode[]): string {
   const last = nodes.at(-1);
   if (first === undefined || last === undefined) return "";
   const json = `-H 'content-type: application/json'`;
-  const learn = `curl -s ${first.url}/v1/learn ${json} -d '{"user_message": "Where do the beehives stand?", "ai_response": "The beehives stand in the orchard behind the chapel."}'`;
-  const recall = `curl -s '${last.url}/v1/recall${nodes.length > 1 ? "?consistency=quorum" : ""}' ${json} -d '{"message": "beehives"}'`;
+  const learn = `curl -s ${first.url}/v1/learn ${json} -d '{"user_message": "Which database does Project Orion use?", "ai_response": "Project Orion uses PostgreSQL 17. I will add a replica in Lisbon."}'`;
+  const recall = `curl -s '${last.url}/v1/recall${nodes.length > 1 ? "?consistency=quorum" : ""}' ${json} -d '{"message": "What runs in Lisbon?"}'`;
   const victim = nodes.length > 2 ? nodes[1] : undefined;
   const killing =
     victim === undefined
       ? `npm run -s continuum -- status --url ${first.url}`
       : [
           `kill -9 ${victim.pid ?? "PID"}`,
-          `npm run -s continuum -- learn --url ${first.url} 'Who keeps the bees?' 'Alice keeps the bees.'`,
-          `npm run -s continuum -- recall --url ${last.url} --level quorum 'bees'`,
+          `npm run -s continuum -- learn --url ${first.url} 'Who runs the replica?' 'Alice runs the replica in Lisbon.'`,
+          `npm run -s continuum -- recall --url ${last.url} --level quorum 'Alice'`,
         ].join("; ");
   return [
     "Try it, in another terminal:",

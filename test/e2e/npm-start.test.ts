@@ -38,8 +38,8 @@ test("three nodes, the printed commands, a killed node that returns, Ctrl-C, and
 
   const [learn, recall, kill] = printedCommands(first.out());
   expect(JSON.parse(await shell(learn!))).toMatchObject({ turn_id: expect.stringMatching(/^turn_/) });
-  expect(await shell(recall!)).toContain("The beehives stand in the orchard behind the chapel.");
-  expect(await shell(kill!)).toMatch(/Learnt [\s\S]*Alice keeps the bees/);
+  expect(await shell(recall!)).toContain("Project Orion uses PostgreSQL 17.");
+  expect(await shell(kill!)).toMatch(/Learnt [\s\S]*Alice runs the replica/);
   await eventually(
     "node-2 is missed",
     10_000,
@@ -57,7 +57,7 @@ test("three nodes, the printed commands, a killed node that returns, Ctrl-C, and
 
   const second = npmStart("--data", data, "--port-base", String(BASE));
   await eventually("it is up again", 40_000, async () => second.out().includes("API pages:") || undefined, second.out);
-  expect(await shell(recall!)).toContain("The beehives stand in the orchard behind the chapel.");
+  expect(await shell(recall!)).toContain("Project Orion uses PostgreSQL 17.");
   const other = await finished(npmStart("--data", data, "--port-base", String(BASE + 100)));
   expect(other.code).toBe(1);
   expect(other.out).toMatch(/^continuum: A federation already runs on .* \(process \d+\): stop it first/m);

