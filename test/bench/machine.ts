@@ -1,13 +1,14 @@
 /** What the figures were measured on, without saying whose machine it is; and how much processor time processes have used. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { cpus, release, totalmem } from "node:os";
+import { cpus, loadavg, release, totalmem } from "node:os";
 import { resolve } from "node:path";
 
+/** Call it before the work begins: the load of others is part of what was measured on. */
 export function describeMachine(): string {
   const model = cpus()[0]?.model.trim();
   const cores = `${cpus().length} cores${model === undefined || model === "" || model === "unknown" ? "" : ` (${model})`}`;
-  return `${cores}, ${Math.round(totalmem() / 1024 ** 3)} GiB, ${process.platform} ${release()}, Node ${process.versions.node}`;
+  return `${cores}, ${Math.round(totalmem() / 1024 ** 3)} GiB, ${process.platform} ${release()}, Node ${process.versions.node}, load average ${loadavg()[0]!.toFixed(1)} before`;
 }
 
 /** @returns the commit measured, with a + when files differ from it; "unknown" without git */

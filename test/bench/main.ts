@@ -37,6 +37,7 @@ try {
 
 async function bench(): Promise<void> {
   const begun = performance.now();
+  const machine = describeMachine();
   load = new Load(options.dataDir);
   const start: Readonly<Record<Contender, () => Promise<System>>> = {
     continuum: () => startContinuum(loadPayload(options.dataDir)),
@@ -65,7 +66,7 @@ async function bench(): Promise<void> {
   }
   const rounds = `medians of ${options.rounds} alternating rounds of ${options.seconds} s a case`;
   const report = [
-    `${new Date().toISOString().slice(0, 10)}, commit ${describeCommit()}, ${describeMachine()}; ${rounds}, ${Math.round((performance.now() - begun) / 1000)} s in all.`,
+    `${new Date().toISOString().slice(0, 10)}, commit ${describeCommit()}, ${machine}; ${rounds}, ${Math.round((performance.now() - begun) / 1000)} s in all.`,
     "",
     table(results),
     "",

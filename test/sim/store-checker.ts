@@ -93,9 +93,10 @@ export function checkAcknowledged(operation: Operation, key: string, registry: R
     const [partition, writer, seq] = name.split("/") as [string, string, string];
     const row = `${partition.padStart(3, "0")}/${writer}/${Number(seq).toString(16).padStart(12, "0")}`;
     const copies = disks.filter((disk) => disk.has(`d/${row}`)).length;
-    const witnesses = disks.filter(
-      (disk) => !disk.has(`d/${row}`) && (disk.has(`s/${row}`) || markIn(disk, partition, writer) >= Number(seq)),
-    ).length;
+    // A mark is no copy: it counts while the witness keeps the bytes, or once every full replica has them.
+    const sealed = disks.filter((disk) => disk.has(`s/${row}`)).length;
+    const marked = disks.filter((disk) => !disk.has(`d/${row}`) && markIn(disk, partition, writer) >= Number(seq)).length;
+    const witnesses = copies >= replicas ? marked : sealed;
     if (copies >= (operation.level === "all" ? replicas : 1) && copies + witnesses >= (operation.level === "quorum" ? quorum : 1)) return [];
     found.push(`${name} on ${copies} disks and ${witnesses} witnesses`);
   }
