@@ -7,8 +7,8 @@ import { sha256Base64url } from "../crypto/hash.ts";
 import type { Hlc } from "./clock.ts";
 import { asArray, asCount, asFinite, asText, asToken, decodeWire, encodeWire, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
-import { asHlc, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/record.ts";
-import { CONCEPT_TYPES, type ConceptType, type Share } from "./graph/records.ts";
+import { asHlc, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/parts.ts";
+import { CONCEPT_TYPES, type ConceptType, type EditFields, type MemoryBody, type Share, type TurnBody } from "./graph/records.ts";
 import { type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
 import { partitionOf } from "./layout.ts";
 import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES } from "./limits.ts";
@@ -47,32 +47,6 @@ export type Entry =
   | { readonly op: "forget-concept"; readonly id: string; readonly removed: Readonly<Record<WriterId, Share>> }
   | { readonly op: "forget-link"; readonly a: string; readonly b: string; readonly removed: Readonly<Record<WriterId, Share>> }
   | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> };
-
-export interface TurnBody {
-  readonly node: string;
-  readonly session: string;
-  readonly instance: string;
-  readonly user: string;
-  readonly assistant: string;
-  readonly thinking: string;
-  readonly metadata: string;
-  readonly concepts: readonly string[];
-  readonly decisions: readonly string[];
-}
-export interface MemoryBody {
-  readonly node: string;
-  readonly session: string;
-  readonly entity: string;
-  readonly content: string;
-  readonly metadata: string;
-  readonly concepts: readonly string[];
-}
-export interface EditFields {
-  readonly entity?: string;
-  readonly content?: string;
-  readonly metadata?: string;
-  readonly concepts?: readonly string[];
-}
 
 export interface DeltaBody {
   readonly tenant: string;

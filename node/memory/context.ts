@@ -1,6 +1,6 @@
 /** The text of a recall, ready to be put in a prompt: knowledge first, dated, most relevant first, cut to the tokens that may be spent. */
 import type { Question } from "./question.ts";
-import type { RecalledConcept, RecalledLink, RecalledMemory } from "./recall.ts";
+import type { RecalledConcept, RecalledLink, RecalledMemory } from "./recalled.ts";
 import { sentences, terms } from "./text.ts";
 
 /** English prose, roughly, for the tokenizers in use. */

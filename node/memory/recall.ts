@@ -2,19 +2,19 @@
 import { sha256, toBase64url } from "../../crypto/hash.ts";
 import { current } from "../../protocol/graph/editable.ts";
 import { strengthOf } from "../../protocol/graph/link.ts";
-import type { ConceptType } from "../../protocol/graph/records.ts";
 import type { GraphReader, ReadContext, ReadOperation } from "../ports.ts";
 import { contextText } from "./context.ts";
 import type { MemoryIndex } from "./memory-index.ts";
 import { askedOf, type Question } from "./question.ts";
 import { type Ranked, rank } from "./rank.ts";
+import type { RecallAnswer, RecalledConcept, RecalledLink, RecalledMemory } from "./recalled.ts";
 import { highest } from "./scores.ts";
 import type { MemorySettings } from "./settings.ts";
 import { type SpanArgs, within } from "./span.ts";
 import type { Posting, TenantIndex } from "./tenant-index.ts";
 import { indexOf, iso, nameOf, turnText, visibleConcept, visibleLink, visibleMemory } from "./tenant-view.ts";
 import type { Association } from "./walk.ts";
-import { type ConceptWhy, type MemoryWhy, whyConcept, whyMemory } from "./why.ts";
+import { whyConcept, whyMemory } from "./why.ts";
 
 export interface RecallArgs extends SpanArgs {
   readonly message: string;
@@ -22,43 +22,6 @@ export interface RecallArgs extends SpanArgs {
   readonly max_memories?: number;
   /** Of `context`, at four characters a token. */
   readonly max_tokens?: number;
-}
-
-export interface RecalledMemory {
-  readonly id: string;
-  readonly text: string;
-  /** 1 for the best, 0 for the least of all that were considered. */
-  readonly score: number;
-  readonly at: string;
-  readonly session_id: string | null;
-  readonly node: string;
-  readonly kind: "turn" | "memory";
-  /** Null for a turn. */
-  readonly entity: string | null;
-  readonly why: MemoryWhy;
-}
-export interface RecalledConcept {
-  readonly name: string;
-  readonly kind: ConceptType;
-  /** 1 when the question names it, else its share of the strongest. */
-  readonly score: number;
-  readonly why: ConceptWhy;
-}
-export interface RecalledLink {
-  readonly source: string;
-  readonly target: string;
-  readonly strength: number;
-}
-export interface RecallAnswer {
-  readonly recall_id: string;
-  readonly context: string;
-  readonly concepts_found: number;
-  readonly relationships_found: number;
-  readonly query_time_ms: number;
-  readonly tenant_id: string;
-  readonly concepts: readonly RecalledConcept[];
-  readonly memories: readonly RecalledMemory[];
-  readonly links: readonly RecalledLink[];
 }
 
 const CONCEPTS_DEFAULT = 10;

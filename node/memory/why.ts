@@ -1,31 +1,9 @@
 /** Why something was recalled, in the words of the question and the names of the graph. */
 import type { Question } from "./question.ts";
 import type { Ranked } from "./rank.ts";
-import type { RecalledLink } from "./recall.ts";
+import type { ConceptWhy, MemoryWhy, RecalledLink } from "./recalled.ts";
 import { type TenantIndex, weightIn } from "./tenant-index.ts";
 import type { Association } from "./walk.ts";
-
-export interface MemoryWhy {
-  /** Words of the question it holds, in whatever form. */
-  readonly words: readonly string[];
-  /** Words of the question that were said just before it in its session. */
-  readonly words_before: readonly string[];
-  /** Names of the question it is about or mentions. */
-  readonly concepts: readonly string[];
-  /** Links that lead from a name of the question to a name in it. */
-  readonly links: readonly { readonly from: string; readonly to: string; readonly strength: number }[];
-  /** The memory that led here, and the name both share. */
-  readonly through: { readonly memory: string; readonly concept: string } | null;
-}
-
-export interface ConceptWhy {
-  /** The question names it. */
-  readonly named: boolean;
-  /** Memories and turns it occurs in. */
-  readonly memories: number;
-  /** Other recalled concepts it is linked with. */
-  readonly linked_with: readonly string[];
-}
 
 export function whyMemory({ entry, hop }: Ranked, question: Question, associations: readonly Association[]): MemoryWhy {
   const holds = (slot: number | undefined) => (term: Question["terms"][number]) => slot !== undefined && weightIn(term.posting, slot) > 0;

@@ -4,7 +4,7 @@ import type { Hlc } from "../../protocol/clock.ts";
 import { asArray, asCount, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
 import type { Head, StreamHead } from "../../protocol/frontier.ts";
-import { asHlc } from "../../protocol/graph/record.ts";
+import { asHlc } from "../../protocol/graph/parts.ts";
 import type { Partition, WriterId } from "../../protocol/ids.ts";
 import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
 

@@ -1,9 +1,8 @@
 /** A fact: who stored it first stands, the fields a person may correct are Editable. */
 import { compareHlc, HLC_NEVER, type Hlc } from "../clock.ts";
-import type { EditFields, MemoryBody } from "../delta.ts";
 import type { KeyHash, WriterId } from "../ids.ts";
 import { mergeEditables } from "./editable.ts";
-import type { Dot, Editable, Memory } from "./records.ts";
+import type { Dot, Editable, EditFields, Memory, MemoryBody } from "./records.ts";
 
 interface By {
   readonly writer: WriterId;

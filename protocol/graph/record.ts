@@ -1,12 +1,11 @@
-/** All kinds in one table: how each merges, and its canonical bytes. Equal sets of deltas give equal records, equal records give equal bytes (P3). */
-import type { Hlc } from "../clock.ts";
-import { asArray, asCount, asFinite, asText, asToken, decodeWire, encodeWire, type Wire } from "../codec.ts";
+import { asArray, asText, asToken, decodeWire, encodeWire, type Wire } from "../codec.ts";
 import { ProtocolError } from "../errors.ts";
 import type { KeyHash, WriterId } from "../ids.ts";
 import { conceptIsVisible, mergeConcepts } from "./concept.ts";
 import { linkIsVisible, mergeLinks } from "./link.ts";
 import { memoryHasArrived, mergeMemories } from "./memory.ts";
-import type { ConceptType, Counter, Dot, Editable, Execution, GraphRecord, Kind, Register, RegisterRecord, Share, Version } from "./records.ts";
+import { asCounter, asEditable, asHlc, asRegister, asTexts, counterToWire, editableToWire, registerToWire, sortedEntries } from "./parts.ts";
+import type { ConceptType, GraphRecord, Kind, Register, RegisterRecord } from "./records.ts";
 import { mergeFields } from "./register.ts";
 import { mergeTombstones } from "./tombstone.ts";
 import { mergeTurns } from "./turn.ts";
@@ -50,9 +49,16 @@ export function decodeRecord(bytes: Uint8Array): GraphRecord {
 function toWire(record: GraphRecord): Wire {
   switch (record.kind) {
     case "concept":
-      return ["c", register(record.name), register(record.type), register(record.description), record.firstAt, counter(record.occurrences)];
+      return [
+        "c",
+        registerToWire(record.name),
+        registerToWire(record.type),
+        registerToWire(record.description),
+        record.firstAt,
+        counterToWire(record.occurrences),
+      ];
     case "link":
-      return ["l", record.a, record.b, counter(record.activations)];
+      return ["l", record.a, record.b, counterToWire(record.activations)];
     case "turn":
       return [
         "t",
@@ -76,16 +82,16 @@ function toWire(record: GraphRecord): Wire {
         record.writer,
         record.node,
         record.session,
-        editable(record.entity),
-        editable(record.content),
-        editable(record.metadata),
-        editable(record.concepts),
+        editableToWire(record.entity),
+        editableToWire(record.content),
+        editableToWire(record.metadata),
+        editableToWire(record.concepts),
         record.keys,
       ];
     case "tombstone":
       return ["x", record.of, record.id, record.at, record.keys];
     case "register":
-      return ["g", sortedEntries(record.fields).map(([field, value]) => [field, register(value)])];
+      return ["g", sortedEntries(record.fields).map(([field, value]) => [field, registerToWire(value)])];
   }
 }
 
@@ -152,85 +158,4 @@ function fromWire(wire: Wire): GraphRecord {
     default:
       throw new ProtocolError("MALFORMED", "unknown kind of record");
   }
-}
-
-const sortedEntries = <T>(record: Readonly<Record<string, T>>): [string, T][] => Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
-
-const register = (value: Register<string>): Wire => [value.value, value.hlc, value.writer];
-function asRegister(wire: Wire | undefined): Register<string> {
-  const [value, hlc, writer] = asArray(wire, "register", 3);
-  return { value: asText(value, "value"), hlc: asHlc(hlc), writer: asText(writer, "writer") as WriterId };
-}
-
-const shares = (all: Readonly<Record<WriterId, Share>>): Wire =>
-  sortedEntries(all).map(([writer, share]) => [writer, share.mass, share.hlc, share.seq]);
-export const counter = (value: Counter): Wire => [
-  shares(value.totals),
-  shares(value.removed),
-  sortedEntries(value.repeats).map(([key, all]) => [key, all.map(execution)]),
-];
-const execution = (value: Execution): Wire => [value.writer, value.seq, value.mass, value.hlc];
-
-export const sharesToWire = shares;
-export function asShares(wire: Wire | undefined): Record<WriterId, Share> {
-  const out: Record<WriterId, Share> = {};
-  for (const row of asArray(wire, "shares")) {
-    const [writer, mass, hlc, seq] = asArray(row, "share", 4);
-    out[asToken<WriterId>(writer, "writer")] = { mass: asFinite(mass, "mass"), hlc: asHlc(hlc), seq: asCount(seq, "seq") };
-  }
-  return out;
-}
-
-function asCounter(wire: Wire | undefined): Counter {
-  const [totals, removed, repeats] = asArray(wire, "counter", 3);
-  const out: Record<KeyHash, Execution[]> = {};
-  for (const row of asArray(repeats, "repeats")) {
-    const [key, all] = asArray(row, "repeat", 2);
-    out[asToken<KeyHash>(key, "key")] = asArray(all, "executions").map((one) => {
-      const [writer, seq, mass, hlc] = asArray(one, "execution", 4);
-      return { writer: asToken<WriterId>(writer, "writer"), seq: asCount(seq, "seq"), mass: asFinite(mass, "mass"), hlc: asHlc(hlc) };
-    });
-  }
-  return { totals: asShares(totals), removed: asShares(removed), repeats: out };
-}
-
-const editable = <T extends Wire>(field: Editable<T>): Wire =>
-  field.map((version) => [version.value, version.hlc, version.writer, version.seq, sawToWire(version.saw), version.siblings]);
-function asEditable<T>(wire: Wire | undefined, asValue: (value: Wire | undefined) => T): Editable<T> {
-  return asArray(wire, "editable").map((row): Version<T> => {
-    const [value, hlc, writer, seq, saw, siblings] = asArray(row, "version", 6);
-    return {
-      value: asValue(value),
-      hlc: asHlc(hlc),
-      writer: asToken<WriterId>(writer, "writer"),
-      seq: asCount(seq, "seq"),
-      saw: asSaw(saw),
-      siblings: asDots(siblings),
-    };
-  });
-}
-
-function asDots(wire: Wire | undefined): readonly Dot[] {
-  return asArray(wire, "dots").map((pair) => {
-    const [writer, seq] = asArray(pair, "dot", 2);
-    return [asToken<WriterId>(writer, "writer"), asCount(seq, "seq")];
-  });
-}
-
-export function asSaw(wire: Wire | undefined): Record<WriterId, number> {
-  const out: Record<WriterId, number> = {};
-  for (const pair of asArray(wire, "saw")) {
-    const [writer, seq] = asArray(pair, "saw entry", 2);
-    out[asToken<WriterId>(writer, "writer")] = asCount(seq, "seq");
-  }
-  return out;
-}
-export const sawToWire = (saw: Readonly<Record<WriterId, number>>): Wire => sortedEntries(saw).map(([writer, seq]) => [writer, seq]);
-
-export function asHlc(wire: Wire | undefined): Hlc {
-  const [ms, count] = asArray(wire, "hlc", 2);
-  return [asCount(ms, "ms"), asCount(count, "count")];
-}
-export function asTexts(wire: Wire | undefined): readonly string[] {
-  return asArray(wire, "texts").map((text) => asText(text, "text"));
 }

@@ -73,11 +73,8 @@ export interface Link {
   readonly activations: Counter;
 }
 
-/** What user and assistant said; never changes. Metadata is JSON text. */
-export interface Turn {
-  readonly kind: "turn";
-  readonly at: Hlc;
-  readonly writer: WriterId;
+/** What a write says of a turn. Metadata is JSON text. */
+export interface TurnBody {
   readonly node: string;
   readonly session: string;
   readonly instance: string;
@@ -85,14 +82,31 @@ export interface Turn {
   readonly assistant: string;
   readonly thinking: string;
   readonly metadata: string;
-  /** Sorted, each once, so that joining two copies is idempotent. */
   readonly concepts: readonly string[];
   readonly decisions: readonly string[];
+}
+
+/** What user and assistant said; never changes. Concepts and decisions are sorted, each once, so that joining two copies is idempotent. */
+export interface Turn extends TurnBody {
+  readonly kind: "turn";
+  readonly at: Hlc;
+  readonly writer: WriterId;
   /** The keys that created it (several when a retry ran on two nodes); its tombstone inherits them. */
   readonly keys: readonly KeyHash[];
 }
 
-/** A fact. The fields a person may correct are Editable. Metadata is JSON text. */
+/** What a write says of a fact. Metadata is JSON text. */
+export interface MemoryBody {
+  readonly node: string;
+  readonly session: string;
+  readonly entity: string;
+  readonly content: string;
+  readonly metadata: string;
+  readonly concepts: readonly string[];
+}
+export type EditFields = Partial<Pick<MemoryBody, "entity" | "content" | "metadata" | "concepts">>;
+
+/** A fact. The fields a person may correct are Editable. */
 export interface Memory {
   readonly kind: "memory";
   readonly at: Hlc;
@@ -144,24 +158,9 @@ export type Contribution =
       readonly description?: string;
     }
   | { readonly op: "link"; readonly a: string; readonly b: string; readonly mass: number }
-  | { readonly op: "turn"; readonly id: string; readonly turn: Omit<Turn, "kind" | "at" | "writer" | "keys"> }
-  | {
-      readonly op: "memory";
-      readonly id: string;
-      readonly memory: {
-        readonly node: string;
-        readonly session: string;
-        readonly entity: string;
-        readonly content: string;
-        readonly metadata: string;
-        readonly concepts: readonly string[];
-      };
-    }
-  | {
-      readonly op: "edit";
-      readonly id: string;
-      readonly fields: { readonly entity?: string; readonly content?: string; readonly metadata?: string; readonly concepts?: readonly string[] };
-    }
+  | { readonly op: "turn"; readonly id: string; readonly turn: TurnBody }
+  | { readonly op: "memory"; readonly id: string; readonly memory: MemoryBody }
+  | { readonly op: "edit"; readonly id: string; readonly fields: EditFields }
   /** Of a turn or memory: final. Of a concept or link: takes away what this node has counted so far. */
   | { readonly op: "delete"; readonly kind: "turn" | "memory" | "concept" | "link"; readonly id: string }
   | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> };

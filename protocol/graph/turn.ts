@@ -1,8 +1,7 @@
 /** A turn never changes. Two executions of one key give two copies with one id: the earlier stands; what each found is joined. */
 import { compareHlc, type Hlc } from "../clock.ts";
-import type { TurnBody } from "../delta.ts";
 import type { KeyHash, WriterId } from "../ids.ts";
-import type { Turn } from "./records.ts";
+import type { Turn, TurnBody } from "./records.ts";
 
 export function turnFrom(said: TurnBody, by: { writer: WriterId; hlc: Hlc }, key: KeyHash): Turn {
   return {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import type { LearnAnswer } from "../../node/memory/learn.ts";
 import type { MemoriesAnswer } from "../../node/memory/memories.ts";
 import type { StatsAnswer } from "../../node/memory/overview.ts";
-import type { RecallAnswer } from "../../node/memory/recall.ts";
+import type { RecallAnswer } from "../../node/memory/recalled.ts";
 import type { ForgetAnswer, RememberAnswer } from "../../node/memory/remember.ts";
 import type { MemoryAnswer } from "../../node/memory/tenant-view.ts";
 import { Memory } from "./memory-fixture.ts";

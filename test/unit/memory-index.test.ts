@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { type Document, decodeDocument, encodeDocument } from "../../node/memory/document.ts";
 import { MemoryIndex } from "../../node/memory/memory-index.ts";
 import type { StatsAnswer } from "../../node/memory/overview.ts";
-import type { RecallAnswer } from "../../node/memory/recall.ts";
+import type { RecallAnswer } from "../../node/memory/recalled.ts";
 import type { RememberAnswer } from "../../node/memory/remember.ts";
 import { TenantIndex } from "../../node/memory/tenant-index.ts";
 import type { IndexRow, RecordChange } from "../../node/ports.ts";

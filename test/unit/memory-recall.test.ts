@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LearnAnswer } from "../../node/memory/learn.ts";
-import type { RecallAnswer } from "../../node/memory/recall.ts";
+import type { RecallAnswer } from "../../node/memory/recalled.ts";
 import type { RememberAnswer } from "../../node/memory/remember.ts";
 import { Memory, MONTH_MS } from "./memory-fixture.ts";
 
