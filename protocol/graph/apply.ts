@@ -46,7 +46,9 @@ export function applyDelta(delta: Delta, state: RecordState, sameKey: readonly D
     const earlier = changes.get(name);
     const before = earlier === undefined ? state.record(tenant, kind, id) : earlier.before;
     const after = to(earlier === undefined ? before : earlier.after);
-    if (before !== undefined || after !== undefined) changes.set(name, { kind, id, before, after });
+    // Made and unmade within one delta: nothing changed.
+    if (before === undefined && after === undefined) changes.delete(name);
+    else changes.set(name, { kind, id, before, after });
   }
 
   function isDeleted(kind: "turn" | "memory", id: string): boolean {
