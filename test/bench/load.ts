@@ -40,7 +40,9 @@ export class Load {
         this.#child.off("exit", gone);
         done(sample);
       });
-      this.#child.send(order);
+      this.#child.send(order, (error) => {
+        if (error !== null) failed(error);
+      });
     });
   }
 

@@ -26,11 +26,17 @@ try {
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void stopAll().then(() => process.exit(1)));
 
 const systems = new Map<Contender, System>();
+/** Of a start under way: a signal waits for it, so that nothing stays behind. */
+let starting: Promise<unknown> = Promise.resolve();
+let stopped = false;
 const skipped: string[] = [];
 let load: Load | undefined;
 try {
   if (options.profile) say(await profile("memories", Math.max(...options.clients), options.seconds * 3, options.dataDir));
   else await bench();
+} catch (error) {
+  // What is stopped under way fails, and nobody asks why.
+  if (!stopped) throw error;
 } finally {
   await stopAll();
 }
@@ -46,13 +52,16 @@ async function bench(): Promise<void> {
   };
   for (const name of options.only) {
     try {
-      systems.set(name, await start[name]());
+      if (stopped) return;
+      starting = start[name]().then((system) => systems.set(name, system));
+      await starting;
     } catch (error) {
       if (name === "continuum") throw error;
       skipped.push(`${name} skipped: ${(error as Error).message.split("\n")[0]}`);
       say(skipped.at(-1)!);
     }
   }
+  if (stopped) return;
   const cases = casesOf(options.clients).filter(({ system }) => systems.has(system));
   const results = new Map(cases.map((one) => [keyOf(one), { case: one, samples: [] as Measured[] }]));
   for (let round = 1; round <= options.rounds; round++) {
@@ -99,7 +108,9 @@ function writeReport(report: string): void {
 }
 
 async function stopAll(): Promise<void> {
+  stopped = true;
   load?.stop();
+  await starting.catch(() => undefined);
   await Promise.all([...systems.values()].map((system) => system.stop()));
   systems.clear();
 }

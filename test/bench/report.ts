@@ -64,15 +64,19 @@ export function goals(results: Results, clients: readonly number[]): Goal[] {
     return { text: `${text} >= ${least.toFixed(1)} x`, reached, met: reached === undefined ? undefined : reached >= least };
   };
   return [
-    atLeast(`quorum memories / etcd put, ${most} clients`, `memories/${most}`, `etcd-put/${most}`, ETCD_MIN),
-    atLeast(`quorum memories / bare floor, ${most} clients`, `memories/${most}`, `floor-put/${most}`, FLOOR_MIN),
+    atLeast(`quorum memories / etcd put, ${counted(most)}`, `memories/${most}`, `etcd-put/${most}`, ETCD_MIN),
+    atLeast(`quorum memories / bare floor, ${counted(most)}`, `memories/${most}`, `floor-put/${most}`, FLOOR_MIN),
     ...(clients.includes(1) ? [atLeast("quorum memories / etcd put, 1 client", "memories/1", "etcd-put/1", ETCD_ALONE_MIN)] : []),
     ...clients.map((count): Goal => {
       const reached = ratio(p99(results, `recall-quorum/${count}`), p99(results, `empty-quorum/${count}`));
-      const text = `quorum recall p99 / empty quorum read p99, ${count} client${count === 1 ? "" : "s"} <= ${RECALL_P99_MAX.toFixed(1)} x`;
+      const text = `quorum recall p99 / empty quorum read p99, ${counted(count)} <= ${RECALL_P99_MAX.toFixed(1)} x`;
       return { text, reached, met: reached === undefined ? undefined : reached <= RECALL_P99_MAX };
     }),
   ];
+}
+
+function counted(clients: number): string {
+  return clients === 1 ? "1 client" : `${clients} clients`;
 }
 
 export function goalLine({ text, reached, met }: Goal): string {
