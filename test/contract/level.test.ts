@@ -152,9 +152,12 @@ describe.each([
 
   it("iterates entries with `for await`, and with `values`", async () => {
     await write(put("k1", "1"), put("k2", "2"), put("other", "3"));
-    const seen: string[] = [];
-    for await (const [key, found] of db.iterator({ gte: "k", lt: "l" })) seen.push(`${key}=${text(found)}`);
-    expect(seen).toEqual(["k1=1", "k2=2"]);
+    const iterate = async (): Promise<string[]> => {
+      const seen: string[] = [];
+      for await (const [key, found] of db.iterator({ gte: "k", lt: "l" })) seen.push(`${key}=${text(found)}`);
+      return seen;
+    };
+    expect(await subject.finish(iterate())).toEqual(["k1=1", "k2=2"]);
     expect((await db.values({ gte: "k", lt: "l" }).all()).map(text)).toEqual(["1", "2"]);
   });
 
@@ -175,7 +178,7 @@ describe.each([
     expect(text(await db.get("a", { snapshot }))).toBe("old");
     expect((await db.getMany(["a", "b", "gone"], { snapshot })).map(text)).toEqual(["old", undefined, "gone"]);
     expect(await db.keys({ snapshot }).all()).toEqual(["a", "gone"]);
-    expect(await db.iterator({ gte: "a", lt: "b", snapshot }).all()).toHaveLength(1);
+    expect(await subject.finish(db.iterator({ gte: "a", lt: "b", snapshot }).all())).toHaveLength(1);
     await snapshot.close();
     expect(text(db.getSync("a"))).toBe("new");
   });

@@ -1,7 +1,7 @@
 import type { Level } from "../../protocol/ids.ts";
 
 /** What the clients did and were told, in simulated milliseconds: the only thing the history checker knows. */
-export type Operation = Put | Bump | Edit | Delete | Read;
+export type Operation = Put | Bump | Unlearn | Edit | Delete | Read;
 
 interface Common {
   readonly id: number;
@@ -24,6 +24,11 @@ export interface Put extends Common {
 /** Counts one more occurrence of each concept, and one of the link between the two. */
 export interface Bump extends Common {
   readonly kind: "bump";
+  readonly concepts: readonly [string, string];
+}
+/** Takes away what a node has counted of two concepts and of their link. Concepts that are ever unlearnt are in no read's counts. */
+export interface Unlearn extends Common {
+  readonly kind: "unlearn";
   readonly concepts: readonly [string, string];
 }
 export interface Edit extends Common {

@@ -1,7 +1,7 @@
 import { ApiError } from "../../node/errors.ts";
 import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
 import { conflicts, current } from "../../protocol/graph/editable.ts";
-import type { Memory } from "../../protocol/graph/records.ts";
+import { linkId, type Memory } from "../../protocol/graph/records.ts";
 
 /**
  * A memory so small that what it should hold can be said in one line each: the simulator is about the road, not the load. `Operations` is a port, so
@@ -43,6 +43,19 @@ const forget: WriteOperation<{ memory: string }, string> = {
   },
 };
 
+/** Takes away what this node has counted of two concepts and of their link. */
+const unlearn: WriteOperation<{ concepts: readonly [string, string] }, string> = {
+  type: "write",
+  decide: ({ concepts: [a, b] }) => ({
+    contributions: [
+      { op: "delete", kind: "concept", id: a },
+      { op: "delete", kind: "concept", id: b },
+      { op: "delete", kind: "link", id: linkId(a, b) },
+    ],
+    answer: "unlearnt",
+  }),
+};
+
 export interface ReadArguments {
   readonly memories: readonly string[];
   readonly concepts: readonly string[];
@@ -62,7 +75,7 @@ const read: ReadOperation<ReadArguments, ReadAnswer> = {
   }),
 };
 
-export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, read };
+export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read };
 
 function mustExist(reader: GraphReader, id: string): void {
   if (reader.memory(id) === undefined) throw new ApiError("not_found", "no such memory here");

@@ -51,6 +51,7 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
       timeoutMs,
       retryChance: rng.pick([0, 0.7, 0.95]),
       attemptsMax: 1 + rng.int(4),
+      twiceChance: rng.pick([0, 0.1]),
     },
     faults: drawFaults(rng),
     birth: rng.chance(0.3) ? drawBirth(rng) : undefined,

@@ -132,12 +132,22 @@ export class SimDisk {
   }
 
   /** As LevelDB's writer queue: the first waiting write decides, and takes along all that may share its fate. */
-  write(operations: readonly Operation[], sync: boolean): Promise<void> {
+  write(by: SimLevel, operations: readonly Operation[], sync: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
+      if (by !== this.#open) return; // a dead process writes nothing
       if (this.#broken !== undefined) return reject(this.#broken);
       this.#waiting.push({ operations, sync, resolve, reject });
       this.#pump();
     });
+  }
+
+  /** A read that leaves the process: a fraction of a write, and nothing while the disk stalls. */
+  readDelay(): Promise<void> {
+    return this.#scheduler.sleep(this.#stallMs() + this.#rng.exponential(this.#times.writeMs));
+  }
+
+  #stallMs(): number {
+    return Math.max(0, this.#stalledUntil - this.#scheduler.now);
   }
 
   #pump(): void {
@@ -146,8 +156,7 @@ export class SimDisk {
     const foreign = first.sync ? -1 : this.#waiting.findIndex((write) => write.sync);
     const group = this.#waiting.splice(0, foreign === -1 ? this.#waiting.length : foreign);
     this.#running = group;
-    const stalled = Math.max(0, this.#stalledUntil - this.#scheduler.now);
-    this.#scheduler.after(stalled + this.#latency(first.sync), () => {
+    this.#scheduler.after(this.#stallMs() + this.#latency(first.sync), () => {
       if (this.#running === group) this.#complete(group, first.sync);
     });
   }
@@ -214,6 +223,12 @@ function asEntries(operations: readonly Operation[]): Map<string, Uint8Array | u
   return new Map(operations.map((operation) => [keyText(operation.key), operation.value]));
 }
 
+/** The two hooks of abstract-level's iterators that fetch. */
+interface AsyncReader {
+  _next(): Promise<unknown>;
+  _nextv(size: number, options: object): Promise<unknown>;
+}
+
 /**
  * The database a process opens on a SimDisk: memory-level's tree for reading, iterating and snapshots, the disk's rules for writing.
  * abstract-level's public options (`sync`) arrive in the private hooks unchanged.
@@ -234,6 +249,7 @@ export class SimLevel extends MemoryLevel<string, Uint8Array> {
 
   async _batch(operations: readonly Operation[], options: { sync?: boolean }): Promise<void> {
     await this.#disk.write(
+      this,
       operations.map(({ type, key, value }) =>
         value === undefined ? { type, key: new Uint8Array(key) } : { type, key: new Uint8Array(key), value: new Uint8Array(value) },
       ),
@@ -247,6 +263,22 @@ export class SimLevel extends MemoryLevel<string, Uint8Array> {
 
   async _del(key: Uint8Array, options: { sync?: boolean }): Promise<void> {
     await this._batch([{ type: "del", key }], options);
+  }
+
+  /** Iterating takes time, as in LevelDB's own thread: others write meanwhile. The state it sees is that of its creation. */
+  _iterator(options: object): AsyncReader {
+    // @ts-expect-error the hooks of abstract-level are not in its types
+    const iterator = super._iterator(options) as AsyncReader;
+    const [next, nextv] = [iterator._next.bind(iterator), iterator._nextv.bind(iterator)];
+    iterator._next = async () => {
+      await this.#disk.readDelay();
+      return await next();
+    };
+    iterator._nextv = async (size, more) => {
+      await this.#disk.readDelay();
+      return await nextv(size, more);
+    };
+    return iterator;
   }
 
   /** Nothing in a node clears ranges; a silent clear in memory only would be a hole in the model. */

@@ -21,7 +21,7 @@ const QUIET: Profile = {
   network: { ...CALM, newsLossChance: 0, connectMs: 5 },
   disk: { writeMs: 0.02, fsyncMs: 1, stallChance: 0 },
   clockErrorMs: 0,
-  workload: { clients: 0, tenants: [], pauseMs: 0, timeoutMs: 2000, retryChance: 0, attemptsMax: 1 },
+  workload: { clients: 0, tenants: [], pauseMs: 0, timeoutMs: 2000, retryChance: 0, attemptsMax: 1, twiceChance: 0 },
   faults: { kinds: [], everyMs: 0, lastsMs: 0, atWriteChance: 0 },
   birth: undefined,
   durationMs: 0,

@@ -84,6 +84,9 @@ export class Registry {
   }
 }
 
+/** An edit or a deletion of what is gone changes nothing, so there is nothing to hold. */
+const MAY_CHANGE_NOTHING: ReadonlySet<Operation["kind"]> = new Set(["edit", "delete", "unlearn"]);
+
 /** Checker P1, at the very moment of an acknowledgement: that many disks have it durably, a full copy among them. */
 export function checkAcknowledged(operation: Operation, key: string, registry: Registry, disks: readonly Disk[], factor: number): Violation[] {
   const replicas = Math.min(factor, disks.length);
@@ -100,8 +103,7 @@ export function checkAcknowledged(operation: Operation, key: string, registry: R
     if (copies >= (operation.level === "all" ? replicas : 1) && copies + witnesses >= (operation.level === "quorum" ? quorum : 1)) return [];
     found.push(`${name} on ${copies} disks and ${witnesses} witnesses`);
   }
-  // An edit or a deletion of what is gone changes nothing, so there is nothing to hold.
-  if (found.length === 0 && (operation.kind === "edit" || operation.kind === "delete")) return [];
+  if (found.length === 0 && MAY_CHANGE_NOTHING.has(operation.kind)) return [];
   return [
     {
       checker: "p1 durable",
@@ -222,7 +224,7 @@ function checkCopies(
   for (const { operation, key } of acknowledged) {
     const executions = registry.executionsOf(operation.tenant, key);
     const copies = nodes.filter(({ store }) => executions.some((name) => store.log.has(name))).length;
-    const changedNothing = executions.length === 0 && (operation.kind === "edit" || operation.kind === "delete");
+    const changedNothing = executions.length === 0 && MAY_CHANGE_NOTHING.has(operation.kind);
     if (copies < Math.min(factor, nodes.length) && !changedNothing) {
       violations.push({
         checker: "d copies",
@@ -233,19 +235,22 @@ function checkCopies(
   return violations;
 }
 
-/** Checker (b): a concept counts once for each key that ever touched it, however often that key was executed. The simulator deletes no concept. */
+/** Checker (b): a concept counts once for each key that ever touched it, however often that key was executed; but for those that were unlearnt. */
 function checkCounts(nodes: readonly RestingNode[], registry: Registry): Violation[] {
   const violations: Violation[] = [];
   const keysOf = new Map<string, Map<string, number>>();
+  const unlearnt = new Set<string>();
   for (const delta of registry.deltas.values()) {
     for (const [op, id, mass] of delta.entries) {
-      if (op !== "c") continue;
+      if (op !== "c" && op !== "fc") continue;
       const record = `r/${String(delta.partition).padStart(3, "0")}/${delta.tenant}/c/${String(id)}`;
+      if (op === "fc") unlearnt.add(record);
       const masses = keysOf.get(record) ?? new Map<string, number>();
       keysOf.set(record, masses.set(delta.key, Math.max(masses.get(delta.key) ?? 0, mass as number)));
     }
   }
   for (const [record, masses] of keysOf) {
+    if (unlearnt.has(record)) continue;
     const expected = [...masses.values()].reduce((sum, mass) => sum + mass, 0);
     for (const { name, store } of nodes) {
       const bytes = store.records.get(Number(record.slice(2, 5)))?.get(record);

@@ -23,10 +23,15 @@ export interface WorkloadSettings {
   /** Chance that an unanswered write is tried again, with its key, perhaps elsewhere. */
   readonly retryChance: number;
   readonly attemptsMax: number;
+  /** Chance that a write is sent to two nodes at the same time, under one key. */
+  readonly twiceChance: number;
 }
 
-type WriteKind = "put" | "bump" | "edit" | "delete";
+type WriteKind = "put" | "bump" | "unlearn" | "edit" | "delete";
+/** Counted exactly. */
 const CONCEPTS = ["ada", "babbage", "curie"] as const;
+/** Counted, and unlearnt again: what must hold of them is that all replicas agree. */
+const FLEETING = ["dirac", "euler"] as const;
 
 /** Clients that learn, correct, delete and read at mixed levels, and write down what they asked and what they were told. */
 export class Workload {
@@ -97,7 +102,8 @@ export class Workload {
     const dice = this.#rng.float();
     if (dice < 0.35) await this.#read(client, this.#readLevel(), known.slice(-40));
     else if (dice < 0.65 || known.length === 0) await this.#write(client, "put");
-    else if (dice < 0.85) await this.#write(client, "bump");
+    else if (dice < 0.84) await this.#write(client, "bump");
+    else if (dice < 0.86) await this.#write(client, "unlearn");
     else if (dice < 0.94) await this.#write(client, "edit");
     else await this.#write(client, "delete");
   }
@@ -127,8 +133,8 @@ export class Workload {
     // Recent memories, so that several clients meet on one.
     const target = kind === "put" ? `m${id}` : this.#rng.pick(known.slice(-8).length > 0 ? known.slice(-8) : [`m${id}`]);
     const operation: Operation =
-      kind === "bump"
-        ? { ...base, kind, concepts: this.#rng.shuffle(CONCEPTS).slice(0, 2) as [string, string] }
+      kind === "bump" || kind === "unlearn"
+        ? { ...base, kind, concepts: this.#twoConcepts(kind) }
         : kind === "delete"
           ? { ...base, kind, memory: target }
           : { ...base, kind, memory: target, value: `v${id}` };
@@ -138,8 +144,13 @@ export class Workload {
     let door = client.door;
     while (operation.attempts < this.#settings.attemptsMax) {
       operation.attempts++;
+      // Now and then a client that lost its patience asks two nodes at once.
+      if (this.#rng.chance(this.#settings.twiceChance))
+        void this.#call(this.#rng.pick(this.#doors), client, operation, name, argumentsOf(args), undefined);
       const outcome = await this.#call(door, client, operation, name, argumentsOf(args), undefined);
-      if (outcome instanceof ApiError && !MAY_RETRY.has(outcome.code)) return;
+      if (outcome instanceof ApiError && !MAY_RETRY.has(outcome.code)) {
+        return;
+      }
       if (!(outcome instanceof ApiError)) {
         operation.end = this.#scheduler.now;
         this.#acknowledged(operation, keyOf(operation));
@@ -150,6 +161,11 @@ export class Workload {
       door = this.#rng.chance(0.6) ? this.#rng.pick(this.#doors) : door;
       await this.#scheduler.sleep(this.#rng.exponential(200));
     }
+  }
+
+  #twoConcepts(kind: "bump" | "unlearn"): [string, string] {
+    if (kind === "unlearn" || this.#rng.chance(0.2)) return [...FLEETING];
+    return this.#rng.shuffle(CONCEPTS).slice(0, 2) as [string, string];
   }
 
   async #read(client: Client, level: Level, memories: readonly string[]): Promise<Read> {
@@ -238,7 +254,8 @@ function argumentsOf(operation: object): unknown {
 }
 
 function describe(operation: Operation): string {
-  const about = operation.kind === "bump" ? operation.concepts.join("-") : operation.kind === "read" ? "" : operation.memory;
+  const about =
+    operation.kind === "bump" || operation.kind === "unlearn" ? operation.concepts.join("-") : operation.kind === "read" ? "" : operation.memory;
   return `#${operation.id} ${operation.kind} ${about} at ${operation.level} in ${operation.tenant}`;
 }
 

@@ -1,0 +1,155 @@
+import { encode } from "cborg";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { Put } from "./history.ts";
+import { readRawStore } from "./raw-store.ts";
+import { Stage } from "./stage.ts";
+import { checkAcknowledged, checkAtRest, Registry } from "./store-checker.ts";
+
+/** Three healthy disks, as a short run leaves them; each test plants one fault on copies. */
+let disks: ReadonlyMap<string, Uint8Array>[];
+let registry: Registry;
+const put: Put = { id: 1, kind: "put", client: "carol", tenant: "alpha", level: "quorum", begin: 0, end: 1, attempts: 1, memory: "m", value: "v" };
+const KEY = "the key of m";
+
+beforeAll(async () => {
+  const stage = new Stage();
+  stage.start();
+  await stage.formed();
+  const [first, second] = stage.groupOf("alpha").replicas;
+  await stage.ask(first, "put", { memory: "m", value: "v" }, { key: KEY });
+  await stage.ask(second, "bump", { concepts: ["ada", "babbage"] });
+  await stage.ask(first, "bump", { concepts: ["ada", "curie"] });
+  await stage.ask(first, "edit", { memory: "m", value: "w" });
+  await stage.pass(10_000);
+  disks = stage.federation.nodes.map((node) => new Map(node.disk.contents()));
+  registry = stage.registry;
+});
+
+type Disk = Map<string, Uint8Array>;
+const copies = (): Disk[] => disks.map((disk) => new Map(disk));
+const replicas = (all: readonly Disk[]): Disk[] => all.filter((disk) => [...disk.keys()].some((key) => key.startsWith("f/")));
+const keyOf = (disk: Disk, prefix: string): string => [...disk.keys()].find((key) => key.startsWith(prefix)) as string;
+const protectedRow = (value: unknown): Uint8Array => Uint8Array.of(0, 0, 0, 0, ...encode(value));
+
+function complaints(all: readonly Disk[]): string[] {
+  const nodes = all.map((disk, at) => ({ name: `node ${at}`, store: readRawStore(disk) }));
+  const order = <T>(streams: readonly (readonly T[])[]) => [...streams].reverse().flat();
+  return [...new Set(checkAtRest(nodes, registry, [{ operation: put, key: KEY }], 2, order).map((violation) => violation.checker))];
+}
+
+describe("the checks of disks at rest", () => {
+  it("are content with a healthy federation", () => {
+    expect(complaints(copies())).toEqual([]);
+    expect(registry.violations).toEqual([]);
+    expect(registry.deltas.size).toBe(4);
+  });
+
+  it("find a delta that is missing below a frontier", () => {
+    const all = copies();
+    const [replica] = replicas(all) as [Disk];
+    replica.delete(keyOf(replica, "d/"));
+    expect(complaints(all)).toContain("one store");
+  });
+
+  it("find a delta beyond the frontier", () => {
+    const all = copies();
+    const [replica] = replicas(all) as [Disk];
+    replica.set(keyOf(replica, "f/"), protectedRow([]));
+    expect(complaints(all)).toEqual(expect.arrayContaining(["one store", "convergence"]));
+  });
+
+  it("find a key that does not know its delta", () => {
+    const all = copies();
+    const [replica] = replicas(all) as [Disk];
+    replica.delete(keyOf(replica, "k/"));
+    expect(complaints(all)).toEqual(["one store"]);
+  });
+
+  it("find a record that differs between equal frontiers", () => {
+    const all = copies();
+    const [replica] = replicas(all) as [Disk];
+    replica.delete(keyOf(replica, "r/"));
+    expect(complaints(all)).toEqual(expect.arrayContaining(["c equal graphs", "g any order"]));
+  });
+
+  it("find a count that no set of requests explains, on every disk alike", () => {
+    const all = copies();
+    for (const replica of replicas(all)) {
+      const key = [...replica.keys()].find((one) => one.startsWith("r/") && one.endsWith("/c/ada")) as string;
+      replica.set(key, protectedRow(["c", 0, 0, 0, 0, [[["w", 7, [0, 0], 1]], [], []]]));
+    }
+    expect(complaints(all)).toContain("b counts");
+  });
+
+  it("find a witness that has not seen everything, or keeps what all hold", () => {
+    const all = copies();
+    const witness = all.find((disk) => [...disk.keys()].some((key) => key.startsWith("w/"))) as Disk;
+    witness.set(keyOf(witness, "w/"), protectedRow([]));
+    expect(complaints(all)).toEqual(["witness"]);
+    const keeping = copies();
+    const [replica] = replicas(keeping) as [Disk];
+    const row = keyOf(replica, "d/");
+    (keeping.find((disk) => !replicas(keeping).includes(disk)) as Disk).set(row.replace("d/", "s/"), replica.get(row) as Uint8Array);
+    expect(complaints(keeping)).toEqual(["witness"]);
+  });
+
+  it("find an acknowledged write that is on one copy only", () => {
+    const all = copies();
+    const [, second] = replicas(all) as [Disk, Disk];
+    for (const key of [...second.keys()]) if (/^[dfrk]\//.test(key)) second.delete(key);
+    expect(complaints(all)).toContain("d copies");
+  });
+});
+
+describe("the registry", () => {
+  it("finds one number with two hashes", () => {
+    const own = new Registry(() => [], 2);
+    const [first, second] = replicas(copies())[0]!
+      .entries()
+      .filter(([key]) => key.startsWith("d/")) as unknown as [[string, Uint8Array], [string, Uint8Array]];
+    own.saw("alice", [first]);
+    own.saw("bob", [first]);
+    expect(own.violations).toEqual([]);
+    own.saw("alice", [second]);
+    expect(own.violations).toEqual([]);
+    // The same header with another clock value is another delta under the same name.
+    const altered = new Uint8Array(first[1]);
+    const hlc = Buffer.from(altered).indexOf(Buffer.from([0x82, 0x1b]));
+    altered[hlc + 9] = (altered[hlc + 9] as number) ^ 1;
+    own.saw("carol", [[first[0], altered]]);
+    expect(own.violations.map((violation) => violation.checker)).toEqual(["e one hash"]);
+  });
+
+  it("finds a second layout 1", () => {
+    const own = new Registry(() => [], 2);
+    own.saw("alice", [["!layout", Uint8Array.of(0, 0, 0, 0, 1)]]);
+    own.saw("bob", [["!layout", Uint8Array.of(9, 9, 9, 9, 1)]]);
+    expect(own.violations).toEqual([]);
+    own.saw("carol", [["!layout", Uint8Array.of(0, 0, 0, 0, 2)]]);
+    expect(own.violations.map((violation) => violation.checker)).toEqual(["one layout"]);
+  });
+
+  it("finds a witness that forgets what a full replica lacks", () => {
+    const all = copies();
+    const [first, second] = replicas(all) as [Disk, Disk];
+    const own = new Registry(() => all, 2);
+    const row = keyOf(first, "d/");
+    own.saw("carol", [[row.replace("d/", "s/"), undefined]]);
+    expect(own.violations).toEqual([]);
+    second.delete(row);
+    own.saw("carol", [[row.replace("d/", "s/"), undefined]]);
+    expect(own.violations.map((violation) => violation.checker)).toEqual(["witness"]);
+  });
+
+  it("finds an acknowledgement that no quorum of disks bears out", () => {
+    const [first, second, witness] = [...replicas(copies()), copies().find((disk) => keyOf(disk, "w/") !== undefined) as Disk] as [Disk, Disk, Disk];
+    const empty: Disk = new Map();
+    const at = (level: Put["level"], ...all: Disk[]) => checkAcknowledged({ ...put, level }, KEY, registry, all, 2).length;
+    expect([at("quorum", first, second, witness), at("all", first, second, witness), at("one", first, empty, empty)]).toEqual([0, 0, 0]);
+    // A mark is no copy: it counts while the bytes are there, or once every full replica has them.
+    expect([at("quorum", first, empty, witness), at("all", first, empty, witness), at("one", empty, empty, witness)]).toEqual([1, 1, 1]);
+    const keeping = new Map(first.entries().map(([key, value]) => [key.replace(/^d\//, "s/"), value]));
+    expect([at("quorum", first, empty, keeping), at("all", first, empty, keeping)]).toEqual([0, 1]);
+    expect([at("quorum", first, empty, empty), at("quorum", empty, empty, empty)]).toEqual([1, 1]);
+  });
+});
