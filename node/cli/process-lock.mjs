@@ -3,8 +3,10 @@
  * it is never seen half made. Plain JavaScript in the syntax of Node 20, because the bootstrap needs it before anything is installed.
  */
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+
+const DEAD = ".dead";
 
 /**
  * @param {string} path the directory to create; its parent must exist
@@ -24,9 +26,9 @@ export function takeLock(path) {
       if (owner === undefined) continue; // released between the two looks
       const living = owner.holders.find(isAlive);
       if (living !== undefined) return { held: false, pid: living.pid };
-      // Of several that find the same dead owner one wins: the name is the owner's, and a rename onto a full directory fails.
-      const grave = `${path}.${owner.token}.dead`;
-      if (renamed(path, grave)) rmSync(grave, { recursive: true, force: true });
+      // Of several that find the same dead owner one wins: the grave is named after the owner, and a rename onto a full directory fails. It stays
+      // as long as the lock is held: without it, one that looked a moment ago would bury the new, living owner.
+      renamed(path, `${path}.${owner.token}${DEAD}`);
     }
     return { held: false, pid: readOwner(path)?.holders[0].pid ?? 0 };
   } finally {
@@ -39,9 +41,18 @@ function held(path, token) {
     held: true,
     alsoHeldBy: (pid) => writeOwner(path, token, [process.pid, pid]),
     release: () => {
-      if (readOwner(path)?.token === token) rmSync(path, { recursive: true, force: true });
+      if (readOwner(path)?.token !== token) return;
+      rmSync(path, { recursive: true, force: true });
+      removeGraves(path);
     },
   };
+}
+
+function removeGraves(path) {
+  const name = basename(path);
+  for (const entry of readdirSync(dirname(path))) {
+    if (entry.startsWith(`${name}.`) && entry.endsWith(DEAD)) rmSync(join(dirname(path), entry), { recursive: true, force: true });
+  }
 }
 
 function writeOwner(folder, token, pids) {

@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -31,11 +31,20 @@ test("leaves nothing behind but the lock itself", () => {
   expect(readdirSync(folder)).toEqual(["the.lock"]);
 });
 
-test("the lock of a dead process is taken over", () => {
+test("the lock of a dead process is taken over; once released, nothing is left of either", () => {
   spawnSync(process.execPath, takeIn(`if (!takeLock(${JSON.stringify(path)}).held) process.exit(1);`));
   expect(existsSync(path)).toBe(true);
+  const lock = takeLock(path);
+  expect(lock.held).toBe(true);
+  if (lock.held) lock.release();
+  expect(readdirSync(folder)).toEqual([]);
+});
+
+test("one that looked at the dead owner before another took over cannot bury the living one", () => {
+  mkdirSync(path);
+  writeFileSync(join(path, "owner.json"), JSON.stringify({ token: "dead", holders: [{ pid: 2 ** 22 + 1, started: "another boot/1" }] }));
   expect(takeLock(path).held).toBe(true);
-  expect(readdirSync(folder)).toEqual(["the.lock"]);
+  expect(() => renameSync(path, `${path}.dead.dead`)).toThrow(/ENOTEMPTY|EEXIST/);
 });
 
 test("a process that got the dead one's number is not taken for it", () => {
