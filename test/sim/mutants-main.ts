@@ -12,7 +12,7 @@ const { values } = parseArgs({ options: { seeds: { type: "string", default: "400
 const chosen = MUTANTS.filter((mutant) => mutant.name.includes(values.only));
 const hunts = await huntAll(chosen, Number(values.seeds), (hunt) => {
   const found = hunt.caught === undefined ? "ESCAPED" : `${hunt.caught.by.padEnd(10)}  ${hunt.caught.checkers.join(", ")}`;
-  console.log(`${hunt.mutant.name.padEnd(48)} ${found}  (${hunt.seconds.toFixed(1)} s)`);
+  console.log(`${hunt.mutant.name.padEnd(62)} ${found}  (${hunt.seconds.toFixed(1)} s)`);
 });
 const escaped = hunts.filter((hunt) => hunt.caught === undefined).length;
 console.log(`${hunts.length - escaped} caught, ${escaped} escaped`);
