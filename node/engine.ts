@@ -46,7 +46,7 @@ export interface EngineOptions {
 
 /** What a client's request waits for. */
 interface Pending {
-  readonly resolve: (done: Done) => void;
+  readonly resolve: (done: Done | undefined) => void;
   readonly reject: (error: ApiError) => void;
   /** Reads: run once, on the snapshot. */
   readonly onSnapshot: ((snapshot: StoreSnapshot) => void) | undefined;
@@ -168,14 +168,15 @@ export class Engine {
 
   // ---- clients -------------------------------------------------------------------------------------------------
 
-  /** @throws ApiError */
-  propose(proposal: Omit<Proposal, "request">): Promise<Done> {
+  /** @returns undefined when it would change nothing here (at quorum and all: ask behind a barrier whether that holds) @throws ApiError */
+  propose(proposal: Omit<Proposal, "request">): Promise<Done | undefined> {
     return this.#request(undefined, (request) => (this.#replica as Replica).propose({ ...proposal, request }, this.#o.system.monotonic()));
   }
 
   /** A read behind its barrier; `onSnapshot` runs once on the one snapshot it is answered from. @throws ApiError */
   read(read: Omit<ReadRequest, "request">, onSnapshot: (snapshot: StoreSnapshot) => void): Promise<Done> {
-    return this.#request(onSnapshot, (request) => (this.#replica as Replica).read({ ...read, request }, this.#o.system.monotonic()));
+    const begin = (request: RequestId): Effect[] => (this.#replica as Replica).read({ ...read, request }, this.#o.system.monotonic());
+    return this.#request(onSnapshot, begin) as Promise<Done>;
   }
 
   /** Resolves once this node holds the frontier. @throws ApiError catching_up */
@@ -194,10 +195,10 @@ export class Engine {
     return this.links?.send(to, message) ?? false;
   }
 
-  #request(onSnapshot: Pending["onSnapshot"], begin: (request: RequestId) => Effect[]): Promise<Done> {
+  #request(onSnapshot: Pending["onSnapshot"], begin: (request: RequestId) => Effect[]): Promise<Done | undefined> {
     if (this.#stopped) return Promise.reject(new ApiError("overloaded", "This node is stopping; ask another node."));
     const request = ++this.#lastRequest;
-    return new Promise<Done>((resolve, reject) => {
+    return new Promise<Done | undefined>((resolve, reject) => {
       this.#pending.set(request, { resolve, reject, onSnapshot });
       this.#guard(() => this.#perform(begin(request)));
     });
@@ -229,6 +230,12 @@ export class Engine {
         const pending = this.#pending.get(effect.request);
         this.#pending.delete(effect.request);
         pending?.resolve(effect.done);
+        break;
+      }
+      case "nothing": {
+        const pending = this.#pending.get(effect.request);
+        this.#pending.delete(effect.request);
+        pending?.resolve(undefined);
         break;
       }
       case "refuse": {

@@ -5,21 +5,27 @@
 
 import { keyHashOf } from "../crypto/hash.ts";
 import type { Keyring } from "../crypto/keyring.ts";
+import { HLC_ZERO } from "../protocol/clock.ts";
 import { hashOf } from "../protocol/delta.ts";
 import type { Done } from "../protocol/effects.ts";
+import { contribute } from "../protocol/graph/contribute.ts";
 import type { KeyHash, Level, NodeId, Partition } from "../protocol/ids.ts";
 import { groupOf, type Layout, partitionOf } from "../protocol/layout.ts";
 import type { Engine } from "./engine.ts";
 import { ApiError } from "./errors.ts";
 import { AskAnother, Forward } from "./forward.ts";
-import type { Call, DecideContext, GraphIndex, Meter, Operations, Outcome, ReadOperation, Router, WriteOperation } from "./ports.ts";
+import type { Call, DecideContext, GraphIndex, GraphReader, Meter, Operations, Outcome, ReadOperation, Router, WriteOperation } from "./ports.ts";
 import type { StoreSnapshot } from "./store/store.ts";
 import { decodeToken, encodeToken } from "./token.ts";
 
 /** No single silent replica may use up the whole deadline while another could answer; ms. */
 const ATTEMPT_MIN_MS = 500;
 
-type Decision = ReturnType<WriteOperation<unknown, unknown>["decide"]>;
+/** What a write operation makes of one state. */
+type Decision = ReturnType<WriteOperation<unknown, unknown>["decide"]> | { readonly refusal: ApiError };
+
+/** About an fsync. */
+const PAUSE_MS = 2;
 
 export interface RouterOptions {
   readonly engine: Engine;
@@ -124,28 +130,65 @@ class NodeRouter implements Router {
     await this.#ready(call.tenant);
     const key = keyHashOf(call.tenant, call.key) as KeyHash;
     const begun = engine.system.monotonic();
-    const wall = engine.system.now();
-    const proposal = { tenant: call.tenant, partition, level, key, fingerprint: fingerprintOf(name, args), deadline: call.deadline, wall };
-    let decision: Decision = { contributions: [], answer: null };
-    // Decided and numbered in one tick, on one state: nothing can come between. A key that was executed already is not decided again.
-    if (!engine.replica?.executed(partition, key)) {
-      try {
-        decision = operation.decide(args, this.#decideContext(call.tenant, layout, key, wall));
-      } catch (error) {
-        // "Not found" may rest on a deletion that is not on disk yet: it stands only once that is.
-        if (error instanceof ApiError) await engine.propose({ ...proposal, level: "one", contributions: [], answer: "null" });
-        throw error;
+    const proposal = { tenant: call.tenant, partition, level, key, fingerprint: fingerprintOf(name, args), deadline: call.deadline };
+    for (;;) {
+      const wall = engine.system.now();
+      // Decided and numbered in one tick, on one state: nothing can come between. A key that was executed already is not decided again.
+      const decision: Decision = engine.replica?.executed(partition, key)
+        ? { contributions: [], answer: null }
+        : decided(operation, args, this.#decideContext(engine.store.stagedReader(call.tenant, layout), key, wall));
+      if (!("refusal" in decision)) {
+        const done = await engine.propose({ ...proposal, wall, contributions: decision.contributions, answer: JSON.stringify(decision.answer) });
+        this.#o.meter.observe("quorum_wait_seconds", (engine.system.monotonic() - begun) / 1000);
+        if (done !== undefined) return this.#outcome(JSON.parse(done.answer), done, layout, partition);
+      } else if (level === "one") {
+        // It may rest on a deletion that is not on disk yet: it stands only once that is.
+        await engine.propose({ ...proposal, wall, contributions: [], answer: "null" });
+        throw decision.refusal;
       }
+      // "Not found" and "nothing to change" are answers about the state: like a read they stand only behind the barrier, on what its members hold (P2).
+      const confirmed = await this.#confirm(operation, args, call, level, layout, key);
+      if (confirmed !== undefined) return confirmed;
+      // What this node has staged says otherwise than what is on disk: once it is there too, one of the two stands.
+      await this.#pause(call.deadline);
     }
-    const done = await engine.propose({ ...proposal, contributions: decision.contributions, answer: JSON.stringify(decision.answer) });
-    this.#o.meter.observe("quorum_wait_seconds", (engine.system.monotonic() - begun) / 1000);
-    return this.#outcome(JSON.parse(done.answer), done, layout, partition);
   }
 
-  #decideContext(tenant: string, layout: Layout, key: KeyHash, wall: number): DecideContext {
+  /** @throws ApiError catching_up at the deadline */
+  async #pause(deadline: number): Promise<void> {
+    const { system } = this.#o.engine;
+    if (system.monotonic() >= deadline)
+      throw new ApiError("catching_up", "Other writes to the same records kept this one from being decided in time. Nothing was written.");
+    await new Promise<void>((resolve) => system.after(PAUSE_MS, resolve));
+  }
+
+  /** @returns the answer if nothing is to be written as of the barrier's snapshot; undefined if something is: decide again. @throws ApiError the refusal, or no quorum in time */
+  async #confirm(
+    operation: WriteOperation<unknown, unknown>,
+    args: unknown,
+    call: Call,
+    level: Level,
+    layout: Layout,
+    key: KeyHash,
+  ): Promise<Outcome<unknown> | undefined> {
+    const { engine } = this.#o;
+    const partition = partitionOf(call.tenant);
+    let decision: Decision = { contributions: [], answer: null };
+    let changes = false;
+    const done = await engine.read({ partition, level, after: [], deadline: call.deadline }, (snapshot) => {
+      decision = decided(operation, args, this.#decideContext(snapshot.reader(call.tenant, layout), key, engine.system.now()));
+      if ("refusal" in decision) return;
+      const by = { tenant: call.tenant, writer: engine.writer, hlc: HLC_ZERO, decay: layout, frontier: {} };
+      changes = contribute(decision.contributions, by, snapshot.state).entries.length > 0;
+    });
+    if ("refusal" in decision) throw decision.refusal;
+    return changes ? undefined : this.#outcome(decision.answer, done, layout, partition);
+  }
+
+  #decideContext(reader: GraphReader, key: KeyHash, wall: number): DecideContext {
     const { engine } = this.#o;
     return {
-      reader: engine.store.stagedReader(tenant, layout),
+      reader,
       now: engine.replica?.timeOfNext(wall) ?? wall,
       node: engine.settings.name,
       id: (prefix, ordinal) => `${prefix}_${keyHashOf(key, `${prefix}/${ordinal}`)}`,
@@ -218,4 +261,13 @@ class NodeRouter implements Router {
 /** A key that comes back with another request is noticed by this. 128 bits. */
 function fingerprintOf(operation: string, args: unknown): string {
   return hashOf(`${operation} ${JSON.stringify(args)}`).slice(0, 22);
+}
+
+function decided(operation: WriteOperation<unknown, unknown>, args: unknown, context: DecideContext): Decision {
+  try {
+    return operation.decide(args, context);
+  } catch (error) {
+    if (error instanceof ApiError) return { refusal: error };
+    throw error;
+  }
 }

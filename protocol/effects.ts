@@ -46,6 +46,8 @@ export type Effect =
       readonly sealed: boolean;
     }
   | { readonly type: "done"; readonly request: RequestId; readonly done: Done }
+  /** A proposal at quorum or all that would change nothing here: an answer about the state, which stands only behind a barrier. */
+  | { readonly type: "nothing"; readonly request: RequestId }
   | { readonly type: "refuse"; readonly request: RequestId; readonly code: Refusal; readonly detail: string }
   /** Take one store snapshot for these reads, then say which frontier it has. */
   | { readonly type: "snapshot"; readonly barrier: number; readonly partition: Partition; readonly requests: readonly RequestId[] }

@@ -140,7 +140,8 @@ export class Replica {
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.stagedFrontier(partition) };
     const numbered = contribute(proposal.contributions, by, this.#state);
     if (numbered.entries.length === 0) {
-      this.#answerWithoutDelta(proposal, staged.seq, effects);
+      if (level === "one") this.#answerWithoutDelta(proposal, staged.seq, effects);
+      else effects.push({ type: "nothing", request });
       return effects;
     }
     let delta: Delta;

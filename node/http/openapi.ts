@@ -121,7 +121,7 @@ export async function openapiPages(app: FastifyInstance, version: string): Promi
   });
   await app.register(swaggerUi, {
     routePrefix: "/docs",
-    uiConfig: { deepLinking: true, persistAuthorization: false, validatorUrl: null },
+    uiConfig: { layout: "BaseLayout", deepLinking: true, persistAuthorization: false, validatorUrl: null },
     staticCSP: true,
     transformStaticCSP: () => CSP,
   });

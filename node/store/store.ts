@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { HLC_ZERO } from "../../protocol/clock.ts";
 import type { StreamHead } from "../../protocol/frontier.ts";
+import type { RecordState } from "../../protocol/graph/apply.ts";
 import { decodeRecord, isVisible } from "../../protocol/graph/record.ts";
 import { type GraphRecord, type Kind, linkId, type RecordOf } from "../../protocol/graph/records.ts";
 import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
@@ -27,6 +28,8 @@ export interface StoreSnapshot {
   /** What it holds of the partition, exactly. */
   frontier(partition: Partition): readonly StreamHead[];
   reader(tenant: string, decay: DecaySettings): GraphReader;
+  /** The records as they are stored, invisible ones included. */
+  readonly state: RecordState;
   close(): Promise<void>;
 }
 
@@ -118,20 +121,19 @@ export class Store {
 
   snapshot(): StoreSnapshot {
     const snapshot = this.#db.snapshot();
+    const record = <K extends Kind>(tenant: string, kind: K, id: string): RecordOf<K> | undefined => {
+      const key = keys.record(partitionOf(tenant), tenant, kind, id);
+      const value = this.#db.getSync(key, { snapshot });
+      return value === undefined ? undefined : (decodeRecord(unprotect(key, value)) as RecordOf<K>);
+    };
     return {
       frontier: (partition) => {
         const key = keys.frontier(partition);
         const value = this.#db.getSync(key, { snapshot });
         return value === undefined ? [] : decodeHeads(partition, unprotect(key, value));
       },
-      reader: (tenant, decay) => {
-        const partition = partitionOf(tenant);
-        return readerOf(tenant, decay, (kind, id) => {
-          const key = keys.record(partition, tenant, kind, id);
-          const value = this.#db.getSync(key, { snapshot });
-          return value === undefined ? undefined : decodeRecord(unprotect(key, value));
-        });
-      },
+      reader: (tenant, decay) => readerOf(tenant, decay, (kind, id) => record(tenant, kind, id)),
+      state: { record },
       close: () => snapshot.close(),
     };
   }
