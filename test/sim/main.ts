@@ -62,7 +62,9 @@ async function runSeeds(): Promise<void> {
 
 async function playScenarios(text: string): Promise<void> {
   for (const scenario of SCENARIOS.filter(({ name }) => name.includes(text))) {
-    const violations = await scenario.play(new Stage(story)).catch((error: Error): Violation[] => [{ checker: "scenario", message: error.message }]);
+    const violations = await scenario
+      .play(new Stage(story, scenario.nodeCount))
+      .catch((error: Error): Violation[] => [{ checker: "scenario", message: error.message }]);
     judge(`scenario "${scenario.name}"`, violations, `--scenario "${scenario.name}"`);
   }
 }

@@ -159,4 +159,18 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "function isCovered(version: Version<unknown>, field: Editable<unknown>): boolean {\n  if (field.length > 0) return false;",
     scenario: "corrected in between stays corrected",
   },
+  {
+    name: "a refusal that does not wait for its barrier",
+    file: "node/router.ts",
+    find: '} else if (level === "one") {',
+    replace: "} else {",
+    scenario: "does not deny what a quorum acknowledged",
+  },
+  {
+    name: "a refusal that spins while the disk works",
+    file: "node/router.ts",
+    find: "await this.#pause(call.deadline);",
+    replace: "",
+    scenario: "must wait for its own disk",
+  },
 ];

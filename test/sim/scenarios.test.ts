@@ -5,7 +5,7 @@ import { Stage } from "./stage.ts";
 describe("the simulator plays", () => {
   for (const scenario of SCENARIOS) {
     it(scenario.name, async () => {
-      expect(await scenario.play(new Stage())).toEqual([]);
+      expect(await scenario.play(new Stage(undefined, scenario.nodeCount))).toEqual([]);
     });
   }
 });

@@ -10,6 +10,8 @@ import type { Asked, Stage } from "./stage.ts";
 
 export interface Scenario {
   readonly name: string;
+  /** Three, unless said otherwise. */
+  readonly nodeCount?: number;
   readonly play: (stage: Stage) => Promise<Violation[]>;
 }
 
@@ -149,6 +151,59 @@ export const SCENARIOS: readonly Scenario[] = [
         ...expectThat(doubted instanceof ApiError && doubted.code === "in_doubt", "the first execution was not in doubt"),
         ...expectThat(!(edited instanceof ApiError) && !(retried instanceof ApiError), "the correction or the retry was refused"),
         ...expectThat(JSON.stringify(seen[0]) === '["corrected"]', `readers see ${JSON.stringify(seen[0])} instead of the correction alone`),
+        ...(await stage.examine()),
+      ];
+    },
+  },
+  {
+    name: "a correction at a replica that has not heard of the memory does not deny what a quorum acknowledged",
+    play: async (stage) => {
+      stage.start();
+      await stage.formed();
+      const [first, second] = stage.groupOf("alpha").replicas;
+      stage.drop(["push"], first, () => {}, second);
+      const put = await stage.ask(first, "put", { memory: "m", value: "1" });
+      const edited = await stage.ask(second, "edit", { memory: "m", value: "2" });
+      stage.lift();
+      return [
+        ...expectThat(!(put instanceof ApiError), "the put was not acknowledged"),
+        ...expectThat(!(edited instanceof ApiError), `the correction was refused: ${edited instanceof ApiError ? edited.code : ""}`),
+        ...(await stage.examine()),
+      ];
+    },
+  },
+  {
+    name: "what was forgotten at quorum is forgotten, also through a replica that had not heard of it",
+    play: async (stage) => {
+      stage.start();
+      await stage.formed();
+      const [first, second] = stage.groupOf("alpha").replicas;
+      stage.drop(["push"], first, () => {}, second);
+      await stage.ask(first, "bump", { concepts: ["dirac", "euler"] });
+      const forgotten = await stage.ask(second, "unlearn", { concepts: ["dirac", "euler"] });
+      stage.lift();
+      const read = await stage.ask<ReadAnswer>(second, "read", { memories: [], concepts: ["dirac"] });
+      const count = read instanceof ApiError ? read.code : read.value.counts.dirac;
+      return expectThat(
+        forgotten instanceof ApiError || count === 0,
+        `forgetting was acknowledged at quorum, and a quorum read then counts ${count}`,
+      );
+    },
+  },
+  {
+    // Found at seed 6441: it asked again and again in one tick, so its own disk could never answer.
+    name: "a node alone that must wait for its own disk lets it work",
+    nodeCount: 1,
+    play: async (stage) => {
+      stage.start();
+      await stage.formed();
+      const { alice } = stage;
+      await stage.ask(alice, "put", { memory: "m", value: "1" });
+      const deleted = stage.begin(alice, "delete", { memory: "m" });
+      const edited = await stage.answerTo(stage.begin(alice, "edit", { memory: "m", value: "2" }));
+      return [
+        ...expectThat(!((await stage.answerTo(deleted)) instanceof ApiError), "the deletion was refused"),
+        ...expectThat(edited instanceof ApiError && edited.code === "not_found", "a correction of what is being deleted was not refused"),
         ...(await stage.examine()),
       ];
     },

@@ -23,15 +23,32 @@ export class WallClock {
   }
 }
 
+/** Far more than the busiest event needs. */
+const LOOKS_MAX = 100_000;
+
 /**
  * Time and chance of one run of one process. `alive` goes false when that process crashes: its timers never fire again, as those of a dead
  * process do not, and the next process of the same node gets a system of its own.
  */
 export function simSystem(scheduler: Scheduler, clock: WallClock, rng: Rng, alive: () => boolean): System {
   const bootedAt = scheduler.now;
+  let looks = 0;
+  let lastEvent = 0;
+  /** Code that looks at the clock again and again within one event waits for what cannot happen before the event ends: a real process would freeze. */
+  const look = (): void => {
+    looks = scheduler.eventCount === lastEvent ? looks + 1 : 0;
+    lastEvent = scheduler.eventCount;
+    if (looks > LOOKS_MAX) throw new Error(`the process spins: it looked at its clock ${LOOKS_MAX} times while no time passed`);
+  };
   return {
-    now: () => clock.read(),
-    monotonic: () => scheduler.now - bootedAt,
+    now: () => {
+      look();
+      return clock.read();
+    },
+    monotonic: () => {
+      look();
+      return scheduler.now - bootedAt;
+    },
     randomBytes: (length) => rng.bytes(length),
     random: () => rng.float(),
     after: (ms, run) =>

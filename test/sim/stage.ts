@@ -51,11 +51,11 @@ export class Stage {
   readonly bob: SimNode;
   readonly carol: SimNode;
 
-  constructor(story?: (line: string) => void) {
+  constructor(story?: (line: string) => void, nodeCount = QUIET.nodeCount) {
     const rng = new Rng("stage");
     this.scheduler.story = story;
     this.registry = new Registry(() => this.federation.nodes.map((node) => node.disk.durable()), QUIET.replicationFactor);
-    this.federation = new Federation(this.scheduler, rng, QUIET, this.registry);
+    this.federation = new Federation(this.scheduler, rng, { ...QUIET, nodeCount }, this.registry);
     [this.alice, this.bob, this.carol] = this.federation.nodes as [SimNode, SimNode, SimNode];
   }
 
@@ -76,10 +76,10 @@ export class Stage {
     if (!(await this.scheduler.run(this.scheduler.now + withinMs, done))) throw new Error(`waited ${withinMs} ms in vain until ${what}`);
   }
 
-  /** Frames of one kind, from one node, go nowhere; until `lift`. @param kind a message's name, or "formation/propose" */
-  drop(kinds: readonly string[], from: SimNode, seen: (to: NodeId, frame: Uint8Array) => void = () => {}): void {
+  /** Frames of some kinds, from one node, go nowhere (or not to one other); until `lift`. @param kinds a message's name, or "formation/propose" */
+  drop(kinds: readonly string[], from: SimNode, seen: (to: NodeId, frame: Uint8Array) => void = () => {}, only?: SimNode): void {
     this.federation.network.filter = (sender, to, frame) => {
-      if (sender !== from.id || !kinds.includes(kindOf(frame))) return true;
+      if (sender !== from.id || !kinds.includes(kindOf(frame)) || (only !== undefined && only.id !== to)) return true;
       seen(to, frame);
       return false;
     };

@@ -149,6 +149,7 @@ export class Workload {
         void this.#call(this.#rng.pick(this.#doors), client, operation, name, argumentsOf(args), undefined);
       const outcome = await this.#call(door, client, operation, name, argumentsOf(args), undefined);
       if (outcome instanceof ApiError && !MAY_RETRY.has(outcome.code)) {
+        if (outcome.code === "not_found" && (operation.kind === "edit" || operation.kind === "delete")) this.#sawNothing(operation, operation.memory);
         return;
       }
       if (!(outcome instanceof ApiError)) {
@@ -166,6 +167,13 @@ export class Workload {
   #twoConcepts(kind: "bump" | "unlearn"): [string, string] {
     if (kind === "unlearn" || this.#rng.chance(0.2)) return [...FLEETING];
     return this.#rng.shuffle(CONCEPTS).slice(0, 2) as [string, string];
+  }
+
+  /** "There is no such memory" answers a write as it answers a read, and must be as true. */
+  #sawNothing(operation: Operation, memory: string): void {
+    const { client, tenant, level, begin } = operation;
+    const seen = { memories: new Map([[memory, []]]), counts: new Map() };
+    this.history.push({ id: ++this.#lastId, client, tenant, level, begin, end: this.#scheduler.now, attempts: 1, kind: "read", after: [], seen });
   }
 
   async #read(client: Client, level: Level, memories: readonly string[]): Promise<Read> {
