@@ -1,6 +1,6 @@
 /** One running node: the one file that knows all parts. Opens from the disk upwards, closes in the opposite order. */
-import { mkdir, readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { CryptoError } from "../crypto/errors.ts";
 import { sha256Hex } from "../crypto/hash.ts";
 import { createKeyring, type Keyring } from "../crypto/keyring.ts";
@@ -22,6 +22,7 @@ import type { Log, Meter } from "./ports.ts";
 import { createRouter } from "./router.ts";
 import { StartError } from "./start-error.ts";
 import type { FederationStatus } from "./status.ts";
+import { makeFolder } from "./store/folder.ts";
 import { openLevel } from "./store/level.ts";
 import { Store } from "./store/store.ts";
 import { StoreError } from "./store/store-error.ts";
@@ -56,7 +57,7 @@ export async function startNode(config: Config): Promise<RunningNode> {
 }
 
 async function open(config: Config, log: Log, closing: (() => Promise<void>)[]): Promise<RunningNode> {
-  await makeFolder(config.dataDir);
+  await makeDataFolder(config.dataDir);
   const storeFolder = join(config.dataDir, "store");
   const db = await openLevel(storeFolder);
   closing.push(() => db.close());
@@ -194,9 +195,9 @@ async function listen(http: HttpServer, config: Config): Promise<string> {
   }
 }
 
-async function makeFolder(directory: string): Promise<void> {
+async function makeDataFolder(directory: string): Promise<void> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeFolder(resolve(directory));
   } catch (error) {
     throw new StartError("DATA_UNWRITABLE", `cannot create the data folder ${directory}: ${(error as Error).message}`, error);
   }

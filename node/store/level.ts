@@ -1,13 +1,13 @@
 /** The real LevelDB. Failures to open become sentences: a store that needs repair is a lost disk, never repaired and carried on with. */
-import { mkdir } from "node:fs/promises";
 import { Level as ClassicLevel } from "level";
+import { makeFolder } from "./folder.ts";
 import type { Level, LevelOperation, LevelSnapshot } from "./level-port.ts";
 import { StoreError } from "./store-error.ts";
 
 /** @throws StoreError LOCKED, UNWRITABLE, CORRUPT */
 export async function openLevel(directory: string): Promise<Level> {
   try {
-    await mkdir(directory, { recursive: true });
+    await makeFolder(directory);
   } catch (error) {
     throw new StoreError("UNWRITABLE", `cannot create the data folder ${directory}: ${(error as Error).message}`, error);
   }

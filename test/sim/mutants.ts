@@ -65,8 +65,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a forgotten barrier",
     file: "node/router.ts",
-    find: 'if (level === "one") {',
-    replace: 'if (level !== "all") {',
+    find: 'if (level === "one") {\n      const snapshot',
+    replace: 'if (level !== "all") {\n      const snapshot',
   },
   {
     name: "a read newer than its barrier",
