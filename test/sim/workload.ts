@@ -145,8 +145,10 @@ export class Workload {
     while (operation.attempts < this.#settings.attemptsMax) {
       operation.attempts++;
       // Now and then a client that lost its patience asks two nodes at once.
-      if (this.#rng.chance(this.#settings.twiceChance))
+      if (this.#rng.chance(this.#settings.twiceChance)) {
+        operation.attempts++;
         void this.#call(this.#rng.pick(this.#doors), client, operation, name, argumentsOf(args), undefined);
+      }
       const outcome = await this.#call(door, client, operation, name, argumentsOf(args), undefined);
       if (outcome instanceof ApiError && !MAY_RETRY.has(outcome.code)) {
         if (outcome.code === "not_found" && (operation.kind === "edit" || operation.kind === "delete")) this.#sawNothing(operation, operation.memory);
