@@ -1,4 +1,5 @@
 /** Every name a node can be configured with, on one page. config.ts reads it, `configTableMarkdown` renders the README's table from it. */
+import { TENANT_PATTERN } from "../protocol/ids.ts";
 import { FEDERATION_MEMBERS_MAX, NODE_NAME_MAX_CHARS, TENANT_MAX_CHARS, ZONE_MAX_CHARS } from "../protocol/limits.ts";
 
 export type SettingKind = "integer" | "number" | "duration" | "boolean" | "text" | "choice" | "list";
@@ -34,7 +35,7 @@ export interface Setting {
 export const PREFIX = "CONTINUUM_";
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 const NAME_SHAPE = "letters, digits, '.', '_' and '-', beginning with a letter or digit";
-const TENANT = /^[A-Za-z0-9][A-Za-z0-9._:@-]*$/;
+const TENANT = new RegExp(TENANT_PATTERN);
 const ADDRESS = /^(?:\/[a-z0-9]+\/.+|\[[0-9a-fA-F:.]+\](?::\d{1,5})?|[A-Za-z0-9](?:[A-Za-z0-9._-]*)(?::\d{1,5})?)$/;
 const ADDRESS_SHAPE = "host:port, a DNS name, or a multiaddr such as /dns4/host/tcp/8421";
 

@@ -9,7 +9,7 @@ import { HLC_ZERO } from "../protocol/clock.ts";
 import { hashOf } from "../protocol/delta.ts";
 import type { Done } from "../protocol/effects.ts";
 import { contribute } from "../protocol/graph/contribute.ts";
-import type { KeyHash, Level, NodeId, Partition } from "../protocol/ids.ts";
+import { isTenant, type KeyHash, type Level, type NodeId, type Partition } from "../protocol/ids.ts";
 import { groupOf, type Layout, partitionOf } from "../protocol/layout.ts";
 import type { Engine } from "./engine.ts";
 import { ApiError } from "./errors.ts";
@@ -112,6 +112,7 @@ class NodeRouter implements Router {
   // ---- here ----------------------------------------------------------------------------------------------------
 
   async #execute(name: string, args: unknown, call: Call): Promise<Outcome<unknown>> {
+    if (!isTenant(call.tenant)) throw new ApiError("bad_request", "This is no name of a tenant.");
     const operation = this.#o.operations[name];
     if (operation === undefined) throw new ApiError("bad_request", `This node knows no operation ${name}; it may run an older version.`);
     const level = call.level ?? this.#o.engine.settings.consistency;

@@ -9,7 +9,7 @@ import { asArray, asCount, asFinite, asText, asToken, decodeWire, encodeWire, ty
 import { ProtocolError } from "./errors.ts";
 import { asHlc, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/parts.ts";
 import { CONCEPT_TYPES, type ConceptType, type EditFields, type MemoryBody, type Share, type TurnBody } from "./graph/records.ts";
-import { type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
+import { isTenant, type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
 import { partitionOf } from "./layout.ts";
 import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES } from "./limits.ts";
 
@@ -118,9 +118,11 @@ export function hashOf(bytes: Uint8Array | string): string {
 function parseBody(bytes: Uint8Array): DeltaBody {
   const row = asArray(decodeWire(bytes, DELTA_BODY_MAX_BYTES), "delta body", 4);
   const entries = asArray(row[3], "entries");
+  const tenant = asText(row[0], "tenant");
+  if (!isTenant(tenant)) throw new ProtocolError("MALFORMED", "no name of a tenant");
   if (entries.length > DELTA_ENTRIES_MAX) throw new ProtocolError("TOO_LARGE", "more entries than a delta may hold", { entries: entries.length });
   return {
-    tenant: asText(row[0], "tenant"),
+    tenant,
     fingerprint: asText(row[1], "fingerprint"),
     answer: asText(row[2], "answer"),
     entries: entries.map(entryFromWire),

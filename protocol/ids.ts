@@ -2,6 +2,8 @@
  * Names of things, branded so that one cannot be passed for another. All are plain strings on the wire.
  * A writer is (node, incarnation): a node that lost its disk is the same node and a new writer, so a number is never used twice (P4).
  */
+import { TENANT_MAX_CHARS } from "./limits.ts";
+
 declare const brand: unique symbol;
 type Branded<T, Name extends string> = T & { readonly [brand]: Name };
 
@@ -26,3 +28,11 @@ export const PARTITION_COUNT = 256;
 export const SYSTEM_PARTITION = 256 as Partition;
 /** The name under which the records of the system partition are stored; no tenant can have it. */
 export const SYSTEM_TENANT = "!system";
+
+/** What a tenant may be called: no "/", which separates the parts of a stored key, so that no tenant's name can reach into another's records. */
+export const TENANT_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._:@-]*$";
+const TENANT = new RegExp(TENANT_PATTERN);
+
+export function isTenant(name: string): boolean {
+  return name === SYSTEM_TENANT || (name.length <= TENANT_MAX_CHARS && TENANT.test(name));
+}

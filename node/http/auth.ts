@@ -1,15 +1,13 @@
 /** Who is calling: an API key names the tenant. Where keys are off, everybody is an admin of the default tenant. */
 import { timingSafeEqual } from "node:crypto";
 import type { FastifyRequest } from "fastify";
-import { SYSTEM_TENANT } from "../../protocol/ids.ts";
-import { TENANT_MAX_CHARS } from "../../protocol/limits.ts";
+import { isTenant, SYSTEM_TENANT } from "../../protocol/ids.ts";
 import { hashOfKey } from "../api-key.ts";
 import { ApiError } from "../errors.ts";
 import { isUsable, type KeyFacts } from "../keys.ts";
 import type { System } from "../ports.ts";
 import type { Door } from "./door.ts";
 import { fieldError } from "./problem.ts";
-import { TENANT_PATTERN } from "./schemas.ts";
 
 export interface Caller {
   readonly tenant: string;
@@ -25,7 +23,6 @@ declare module "fastify" {
 const CACHE_MS = 400;
 const CACHE_ENTRIES_MAX = 10_000;
 const KEY_MAX_CHARS = 256;
-const TENANT_REGEXP = new RegExp(TENANT_PATTERN);
 
 export interface AuthOptions {
   readonly door: Door;
@@ -125,7 +122,7 @@ function presentedKey(request: FastifyRequest): string | undefined {
 function actingFor(caller: Caller, request: FastifyRequest): Caller {
   const tenant = request.headers["x-tenant-id"];
   if (tenant === undefined || tenant === caller.tenant) return caller;
-  if (typeof tenant !== "string" || tenant.length > TENANT_MAX_CHARS || !TENANT_REGEXP.test(tenant)) {
+  if (typeof tenant !== "string" || tenant === SYSTEM_TENANT || !isTenant(tenant)) {
     throw fieldError(["header", "x-tenant-id"], "is not a tenant's name (letters, digits and . _ : @ -)", "string_pattern_mismatch");
   }
   if (!caller.admin) throw new ApiError("forbidden", "This API key belongs to another tenant; only admin keys may name one.");

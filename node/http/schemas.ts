@@ -1,13 +1,13 @@
 /** Shapes that several resources share. A schema validates the request, serialises the answer and draws the OpenAPI page. */
 import Type, { type TSchema } from "typebox";
 import { CONCEPT_TYPES } from "../../protocol/graph/records.ts";
+import { TENANT_PATTERN } from "../../protocol/ids.ts";
 import { ENTITY_MAX_CHARS, TENANT_MAX_CHARS, TEXT_MAX_CHARS } from "../../protocol/limits.ts";
 
 export const Text = Type.String({ minLength: 1, maxLength: TEXT_MAX_CHARS });
 /** One line without control characters or half surrogates: they would break ids and keys made from it. */
 export const NAME_PATTERN = "^[^\\u0000-\\u001F\\u007F\\uD800-\\uDFFF]*$";
 export const Name = Type.String({ minLength: 1, maxLength: ENTITY_MAX_CHARS, pattern: NAME_PATTERN });
-export const TENANT_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._:@-]*$";
 export const Tenant = Type.String({ minLength: 1, maxLength: TENANT_MAX_CHARS, pattern: TENANT_PATTERN });
 
 /** Clients send null for what they leave out. */

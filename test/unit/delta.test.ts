@@ -150,6 +150,13 @@ describe("reading a delta", () => {
     expect(codeOf(() => parseDelta(headerBytes, bodyBytes))).toBe("MALFORMED");
   });
 
+  it("refuses a tenant whose name reaches into another's stored keys", () => {
+    const names = Array.from({ length: 5000 }, (_, count) => `${TENANT}/m/${count}`);
+    const sly = names.find((tenant) => partitionOf(tenant) === PARTITION)!;
+    const { headerBytes, bodyBytes } = delta({ tenant: sly });
+    expect(codeOf(() => parseDelta(headerBytes, bodyBytes))).toBe("MALFORMED");
+  });
+
   it("returns any delta that was built, by bytes", () => {
     const text = fc.string({ unit: "grapheme", maxLength: 40 });
     const entry: fc.Arbitrary<Entry> = fc.oneof(
