@@ -176,12 +176,14 @@ class NodeRouter implements Router {
     const partition = partitionOf(call.tenant);
     let decision: Decision = { contributions: [], answer: null };
     let changes = false;
-    const done = await engine.read({ partition, level, after: [], deadline: call.deadline }, (snapshot) => {
+    const done = await engine.read({ partition, level, deadline: call.deadline }, (snapshot) => {
       decision = decided(operation, args, this.#decideContext(snapshot.reader(call.tenant, layout), key, engine.system.now()));
       if ("refusal" in decision) return;
       const by = { tenant: call.tenant, writer: engine.writer, hlc: HLC_ZERO, decay: layout, frontier: {} };
       changes = contribute(decision.contributions, by, snapshot.state).entries.length > 0;
     });
+    // A retry whose first execution the barrier brought here: its result is the answer (P5), not what it left behind.
+    if (engine.replica?.executed(partition, key)) return undefined;
     if ("refusal" in decision) throw decision.refusal;
     return changes ? undefined : this.#outcome(decision.answer, done, layout, partition);
   }
@@ -217,7 +219,7 @@ class NodeRouter implements Router {
     let value: unknown;
     let failure: unknown;
     const begun = engine.system.monotonic();
-    const done = await engine.read({ partition, level, after, deadline: call.deadline }, (snapshot) => {
+    const done = await engine.read({ partition, level, deadline: call.deadline }, (snapshot) => {
       try {
         value = answerFrom(snapshot);
       } catch (error) {

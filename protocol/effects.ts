@@ -78,7 +78,5 @@ export interface ReadRequest {
   readonly request: RequestId;
   readonly partition: Partition;
   readonly level: Level;
-  /** Streams of the client's frontier token: this node must hold them before it answers. */
-  readonly after: readonly (readonly [WriterId, number])[];
   readonly deadline: number;
 }

@@ -173,4 +173,11 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "",
     scenario: "must wait for its own disk",
   },
+  {
+    name: "a retry refused for what its first execution left behind",
+    file: "node/router.ts",
+    find: "    if (engine.replica?.executed(partition, key)) return undefined;",
+    replace: "",
+    scenario: "a deletion retried at a replica",
+  },
 ];

@@ -191,6 +191,24 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: "a deletion retried at a replica that had heard of neither the memory nor the deletion gets the deletion's own answer",
+    play: async (stage) => {
+      stage.start();
+      await stage.formed();
+      const [first, second] = stage.groupOf("alpha").replicas;
+      stage.drop(["push"], first, () => {}, second);
+      await stage.ask(first, "put", { memory: "m", value: "1" });
+      const deleted = await stage.ask(first, "delete", { memory: "m" }, { key: "k" });
+      const retried = await stage.ask(second, "delete", { memory: "m" }, { key: "k" });
+      stage.lift();
+      return [
+        ...expectThat(!(deleted instanceof ApiError), "the deletion was refused"),
+        ...expectThat(!(retried instanceof ApiError), `its retry was refused: ${retried instanceof ApiError ? retried.code : ""}`),
+        ...(await stage.examine()),
+      ];
+    },
+  },
+  {
     // Found at seed 6441: it asked again and again in one tick, so its own disk could never answer.
     name: "a node alone that must wait for its own disk lets it work",
     nodeCount: 1,

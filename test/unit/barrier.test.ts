@@ -39,7 +39,7 @@ class World {
   }
 
   read(level: Level = "quorum", deadline = 1000): Effect[] {
-    return this.#collect((effects) => this.barriers.read({ request: ++this.#request, partition, level, after: [], deadline }, 0, effects));
+    return this.#collect((effects) => this.barriers.read({ request: ++this.#request, partition, level, deadline }, 0, effects));
   }
   told(id: number, from: string, frontier: readonly (readonly [WriterId, number])[] = []): Effect[] {
     return this.#collect((effects) => this.barriers.told(id, from as NodeId, from === "bob", frontier, 0, effects));
@@ -222,7 +222,7 @@ describe("a quorum read of a real replica", () => {
   it("sees a write that two others acknowledged, though this node has not heard of it (P2)", () => {
     const at = new Home(alice).connect(bob, carol);
     const deltas = stream(bob, 1);
-    const first = at.replica.read({ request: 1, partition: PARTITION, level: "quorum", after: [], deadline: 1000 }, 0);
+    const first = at.replica.read({ request: 1, partition: PARTITION, level: "quorum", deadline: 1000 }, 0);
     const { id } = sent(first, "ask")[0]!.message;
     const head = { partition: PARTITION, writer: bob.writer, seq: 1, hash: deltas[0]!.hash };
     const told = at.hear(carol, { type: "told", id, partition: PARTITION, heads: [head] });
@@ -235,7 +235,7 @@ describe("a quorum read of a real replica", () => {
     const mesh = new Mesh(homes);
     mesh.settle();
     mesh.do(two, two.propose({ request: 1 }));
-    mesh.do(one, one.replica.read({ request: 2, partition: PARTITION, level: "quorum", after: [], deadline: 1000 }, 0));
+    mesh.do(one, one.replica.read({ request: 2, partition: PARTITION, level: "quorum", deadline: 1000 }, 0));
     mesh.settle();
     const [snapshot] = mesh.seen.flatMap(({ effect }) => (effect.type === "snapshot" ? [effect] : []));
     const frontier = new Map(one.replica.ownHeads(PARTITION).map(({ writer, seq }) => [writer, seq]));
@@ -250,7 +250,7 @@ describe("a quorum read of a real replica", () => {
 
   it("counts no answer of another layout version or of a stranger", () => {
     const at = new Home(alice).connect(bob, carol);
-    const effects = at.replica.read({ request: 1, partition: PARTITION, level: "quorum", after: [], deadline: 1000 }, 0);
+    const effects = at.replica.read({ request: 1, partition: PARTITION, level: "quorum", deadline: 1000 }, 0);
     const told = { type: "told", id: sent(effects, "ask")[0]!.message.id, partition: PARTITION, heads: [] } as const;
     expect(at.hear(bob, told, { layoutVersion: 2 })).toEqual([]);
     expect(at.hear({ ...bob, node: "node-of-mallory" as NodeId, writer: "writer-of-mallory-00000" as WriterId }, told)).toEqual([]);
@@ -259,7 +259,7 @@ describe("a quorum read of a real replica", () => {
 
   it("is refused at once when too few are connected", () => {
     const at = new Home(alice);
-    const read = { request: 1, partition: PARTITION, level: "quorum", after: [], deadline: 1000 } as const;
+    const read = { request: 1, partition: PARTITION, level: "quorum", deadline: 1000 } as const;
     expect(at.replica.read(read, 0)).toMatchObject([{ type: "refuse", code: "no_quorum" }]);
   });
 });

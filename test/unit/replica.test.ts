@@ -36,7 +36,7 @@ describe("the roles in a group", () => {
     const witness = new Home(carol).connect(alice, bob);
     expect(witness.propose({ request: 1 })).toMatchObject([{ type: "refuse", request: 1, code: "not_replica" }]);
     for (const level of ["quorum", "all"] as const) {
-      const read = { request: 2, partition: PARTITION, level, after: [], deadline: 1000 };
+      const read = { request: 2, partition: PARTITION, level, deadline: 1000 };
       expect(witness.replica.read(read, 0)).toMatchObject([{ type: "refuse", request: 2, code: "not_replica" }]);
     }
     expect(witness.stagedDeltas).toEqual([]);
