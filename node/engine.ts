@@ -8,7 +8,7 @@ import type { Done, Effect, Proposal, ReadRequest, RequestId } from "../protocol
 import { ProtocolError } from "../protocol/errors.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
 import type { Level, NodeId, Partition, WriterId } from "../protocol/ids.ts";
-import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, type Member } from "../protocol/layout.ts";
+import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, type MemberFields } from "../protocol/layout.ts";
 import type { Message } from "../protocol/message.ts";
 import { Replica } from "../protocol/replica.ts";
 import { ApiError } from "./errors.ts";
@@ -144,7 +144,7 @@ export class Engine {
     this.#tick();
   }
 
-  #member(): Omit<Member, "writer"> {
+  #member(): MemberFields {
     const { node, settings, store } = this.#o;
     return { node, name: settings.name, incarnation: store.incarnation, zone: settings.zone, weight: settings.weight };
   }

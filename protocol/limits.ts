@@ -41,8 +41,10 @@ export const NODE_NAME_MAX_CHARS = 63;
 export const ZONE_MAX_CHARS = 63;
 /** A libp2p peer id in base58 has 46 to 52. */
 export const NODE_ID_MAX_CHARS = 128;
-/** A layout of 256 members with the longest names, zones and ids takes 80 KB. */
-export const LAYOUT_MAX_BYTES = 128 * 1024;
+/** A layout of 256 members with the longest names, zones and ids takes 82 KB; one that changes names them twice. */
+export const LAYOUT_MAX_BYTES = 256 * 1024;
+/** The id of a change of the layout: 128 bits in hex and room for a prefix. */
+export const LAYOUT_CHANGE_ID_MAX_CHARS = 64;
 /** One formation message: a layout with its ballot, or a list of 256 names. */
 export const FORMATION_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
 /** What a node keeps while it forms: the layout it accepted and the one that was formed. */

@@ -43,6 +43,7 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   ZONE_MAX_CHARS: "test/unit/layout.test.ts",
   NODE_ID_MAX_CHARS: "test/unit/layout.test.ts",
   LAYOUT_MAX_BYTES: "test/unit/layout.test.ts",
+  LAYOUT_CHANGE_ID_MAX_CHARS: "test/unit/layout-change.test.ts",
   FORMATION_MESSAGE_MAX_BYTES: "test/unit/formation.test.ts",
   FORMATION_STATE_MAX_BYTES: "test/unit/formation.test.ts",
   FORMATION_ROUND_MAX: "test/unit/formation.test.ts",
