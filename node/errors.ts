@@ -8,6 +8,7 @@ export const API_CODES = {
   method_not_allowed: 405,
   conflict: 409,
   idempotency_key_reused: 409,
+  idempotency_key_expired: 409,
   payload_too_large: 413,
   unsupported_media_type: 415,
   validation_failed: 422,

@@ -280,6 +280,22 @@ export function layoutHash(layout: Layout): string {
   return sha256Hex(encodeLayout(layout));
 }
 
+export const LAYOUT_TAG_CHARS = 16;
+const tags = new WeakMap<Layout, string>();
+
+/** The beginning of its hash, which every frame carries: two layouts under one number are found at the first frame. */
+export function layoutTag(layout: Layout): string {
+  let tag = tags.get(layout);
+  if (tag === undefined) {
+    tag = layoutHash(layout).slice(0, LAYOUT_TAG_CHARS);
+    tags.set(layout, tag);
+  }
+  return tag;
+}
+
+/** All of them, the system partition last. */
+export const PARTITIONS: readonly Partition[] = Array.from({ length: SYSTEM_PARTITION + 1 }, (_, partition) => partition as Partition);
+
 /** First byte of SHA-256 over the tenant's UTF-8 bytes; the system tenant has its own partition. */
 export function partitionOf(tenant: string): Partition {
   if (tenant === SYSTEM_TENANT) return SYSTEM_PARTITION;

@@ -35,6 +35,22 @@ export const PULLS_MAX = 8;
 export const SERVES_MAX = 256;
 /** Streams one heads message may list. */
 export const HEADS_STREAMS_MAX = 20_000;
+/** Messages one report may be told in: a million streams, more than a member shares with another in a lifetime. */
+export const REPORT_PARTS_MAX = 64;
+/** Secrets that are valid at once, as a peer names them. */
+export const SECRET_IDS_MAX = 8;
+/** The public id of a secret, in hex. */
+export const SECRET_ID_MAX_CHARS = 16;
+/** Rows one part of a snapshot may carry: a megabyte of the smallest. */
+export const SNAPSHOT_ROWS_MAX = 50_000;
+/** A key in the store: a partition, a tenant, the longest names of two linked concepts. */
+export const STORED_KEY_MAX_BYTES = 8 * 1024;
+/** Sealed bytes a witness keeps for replicas that lack them; full, it refuses before the acknowledgement (P8). */
+export const WITNESS_SEALED_MAX_BYTES = 4 * 1024 * 1024 * 1024;
+/** How far a writer's clock may be ahead, ms: beyond it a live push is refused, and a node that its peers' clocks show so far ahead writes nothing. */
+export const CLOCK_AHEAD_MAX_MS = 60_000;
+/** Streams of which one member may say what it holds: a thousand writers in each partition. What it says of more is not kept. */
+export const KNOWN_STREAMS_MAX = 257_000;
 export const GOSSIP_MESSAGE_MAX_BYTES = 16 * 1024;
 export const FEDERATION_MEMBERS_MAX = 256;
 export const NODE_NAME_MAX_CHARS = 63;
@@ -45,6 +61,8 @@ export const NODE_ID_MAX_CHARS = 128;
 export const LAYOUT_MAX_BYTES = 256 * 1024;
 /** The id of a change of the layout: 128 bits in hex and room for a prefix. */
 export const LAYOUT_CHANGE_ID_MAX_CHARS = 64;
+/** Changes of the layout that wait for their turn; each takes minutes, so a queue longer than this is a mistake in a script. */
+export const LAYOUT_CHANGES_WAITING_MAX = 256;
 /** One formation message: a layout with its ballot, or a list of 256 names. */
 export const FORMATION_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
 /** What a node keeps while it forms: the layout it accepted and the one that was formed. */

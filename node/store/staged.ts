@@ -11,7 +11,8 @@ import { decodeRecord, encodeRecord, isVisible } from "../../protocol/graph/reco
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
 import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
-import { headOf, type StagedState } from "../../protocol/replica.ts";
+import { positionOf, type StagedState } from "../../protocol/replica.ts";
+import type { News } from "../../protocol/spread.ts";
 import type { GraphIndex, RecordChange } from "../ports.ts";
 import { CHECKSUM_BYTES, keys, META, protect, seal, unprotect } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
@@ -64,6 +65,7 @@ export class Staged implements StagedState {
   readonly #marks = new Map<Partition, Map<WriterId, Head>>();
   /** Sealed deltas on disk or on their way: per stream the seqs and sizes, ascending. */
   readonly #sealed = new Map<string, { seq: number; bytes: number }[]>();
+  #sealedBytes = 0;
   readonly #partitions = new Map<string, Partition>();
   readonly #counts: Map<Partition, RecordCounts>;
   readonly #counted = new Set<Partition>();
@@ -85,7 +87,7 @@ export class Staged implements StagedState {
     this.#counts = new Map(loaded.counts);
     for (const head of loaded.frontiers) headsOf(this.#frontiers, head.partition).set(head.writer, head);
     for (const head of loaded.marks) headsOf(this.#marks, head.partition).set(head.writer, head);
-    for (const { partition, writer, seq, bytes } of loaded.sealed) this.#sealedOf(partition, writer).push({ seq, bytes });
+    for (const { partition, writer, seq, bytes } of loaded.sealed) this.#keepSealed(partition, writer, seq, bytes);
   }
 
   get hasStaged(): boolean {
@@ -131,6 +133,23 @@ export class Staged implements StagedState {
     return value === undefined ? undefined : parseDelta(...decodePair(unprotect(name, value)));
   }
 
+  keptFrom(partition: Partition, writer: WriterId): number | undefined {
+    return this.#sealed.get(`${partition}/${writer}`)?.[0]?.seq;
+  }
+
+  get sealedBytes(): number {
+    return this.#sealedBytes;
+  }
+
+  ownSeqGivenUp(_partition: Partition): number {
+    return 0;
+  }
+
+  #keepSealed(partition: Partition, writer: WriterId, seq: number, bytes: number): void {
+    this.#sealedOf(partition, writer).push({ seq, bytes });
+    this.#sealedBytes += bytes;
+  }
+
   stage(batch: Batch): void {
     this.#batches.push(batch);
     switch (batch.type) {
@@ -141,22 +160,24 @@ export class Staged implements StagedState {
         const { partition, writer, seq } = batch.delta.header;
         const bytes = encodePair(batch.envelope.headerBytes, batch.envelope.sealedBody);
         this.#rows.set(keys.sealed(partition, writer, seq), { bytes });
-        this.#sealedOf(partition, writer).push({ seq, bytes: bytes.length });
+        this.#keepSealed(partition, writer, seq, bytes.length);
         this.#highWater = laterHlc(this.#highWater, batch.delta.header.hlc);
         break;
       }
       case "forget": {
         const kept = this.#sealedOf(batch.partition, batch.writer);
         while (kept.length > 0 && (kept[0] as { seq: number }).seq <= batch.seq) {
-          this.#rows.set(keys.sealed(batch.partition, batch.writer, (kept.shift() as { seq: number }).seq), GONE);
+          const { seq, bytes } = kept.shift() as { seq: number; bytes: number };
+          this.#sealedBytes -= bytes;
+          this.#rows.set(keys.sealed(batch.partition, batch.writer, seq), GONE);
         }
         return;
       }
       case "mark":
         break;
     }
-    const head = headOf(batch) as StreamHead;
-    const isReplica = batch.type === "delta";
+    const { kind, head } = positionOf(batch) as News;
+    const isReplica = kind === "heads";
     const heads = headsOf(isReplica ? this.#frontiers : this.#marks, head.partition);
     heads.set(head.writer, head);
     const key = isReplica ? keys.frontier(head.partition) : keys.marks(head.partition);
