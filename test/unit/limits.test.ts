@@ -146,7 +146,7 @@ describe("what waits, and one more", () => {
 async function engineOfAlice() {
   const db = new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
   await db.open();
-  const index = { rows: () => [], committed: () => undefined, ready: async () => undefined };
+  const index = { rows: () => [], committed: () => undefined, ready: async () => undefined, dropped: () => undefined };
   const store = await Store.open(db as unknown as Level, index, (length) => new Uint8Array(length).fill(7));
   const [, bob] = LAYOUT.members;
   const self = { ...LAYOUT.members[0]!, incarnation: "07".repeat(16) as Incarnation };
