@@ -69,6 +69,12 @@ export const FORMATION_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
 export const FORMATION_STATE_MAX_BYTES = 2 * LAYOUT_MAX_BYTES + 1024;
 /** Ballots of formation: one a second for a hundred years. */
 export const FORMATION_ROUND_MAX = 2 ** 32 - 1;
+/** One consensus message: a layout with two ballots and a hash. */
+export const CONSENSUS_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
+/** What a voter keeps while the next version is decided: the layout it accepted, two ballots and a hash. */
+export const CONSENSUS_STATE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
+/** Ballots about one version: one a second for a hundred years. */
+export const CONSENSUS_ROUND_MAX = 2 ** 32 - 1;
 /** Different refusals that formation reports to the log; afterwards the log has seen enough. */
 export const FORMATION_REFUSALS_MAX = 256;
 /** More copies than anybody pays for; a group then has 31 members. */

@@ -177,5 +177,5 @@ export class Federation {
   }
 }
 
-const NO_INDEX: GraphIndex = { rows: () => [], committed: () => {}, ready: () => Promise.resolve() };
+const NO_INDEX: GraphIndex = { rows: () => [], committed: () => {}, ready: () => Promise.resolve(), dropped: () => {} };
 const NO_METER: Meter = { count: () => {}, observe: () => {} };

@@ -48,6 +48,9 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   FORMATION_STATE_MAX_BYTES: "test/unit/formation.test.ts",
   FORMATION_ROUND_MAX: "test/unit/formation.test.ts",
   FORMATION_REFUSALS_MAX: "test/unit/formation.test.ts",
+  CONSENSUS_MESSAGE_MAX_BYTES: "test/unit/consensus.test.ts",
+  CONSENSUS_STATE_MAX_BYTES: "test/unit/consensus.test.ts",
+  CONSENSUS_ROUND_MAX: "test/unit/consensus.test.ts",
   REPLICATION_FACTOR_MAX: "test/unit/layout.test.ts",
   MEMBER_WEIGHT_MAX: "test/unit/layout.test.ts",
   DECAY_PERIOD_MAX_MS: "test/unit/layout.test.ts",
@@ -146,7 +149,7 @@ describe("what waits, and one more", () => {
 async function engineOfAlice() {
   const db = new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
   await db.open();
-  const index = { rows: () => [], committed: () => undefined, ready: async () => undefined };
+  const index = { rows: () => [], committed: () => undefined, ready: async () => undefined, dropped: () => undefined };
   const store = await Store.open(db as unknown as Level, index, (length) => new Uint8Array(length).fill(7));
   const [, bob] = LAYOUT.members;
   const self = { ...LAYOUT.members[0]!, incarnation: "07".repeat(16) as Incarnation };
