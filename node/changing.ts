@@ -2,12 +2,13 @@
  * Drives what follows the layout that holds: the votes of consensus.ts, whose state is fsynced before anything that depends on it is said, and the steps that
  * steward.ts wants next, out of the queue of changes in the system partition. Every member that counts runs this; the first by name leads.
  */
-import { layoutTag, type Layout, type Member, votersOf } from "../protocol/layout.ts";
+
 import { Consensus, type ConsensusEffect } from "../protocol/consensus.ts";
 import { decodeConsensusMessage, encodeConsensusMessage } from "../protocol/consensus-message.ts";
 import type { Incarnation, NodeId, WriterId } from "../protocol/ids.ts";
+import { type Layout, layoutTag, type Member, votersOf } from "../protocol/layout.ts";
 import type { Replica } from "../protocol/replica.ts";
-import { nextProposal } from "../protocol/steward.ts";
+import { stewardStep } from "../protocol/steward.ts";
 import type { LayoutQueue } from "./layout-queue.ts";
 import type { Links, PeerInfo } from "./links.ts";
 import type { Log, Meter, System } from "./ports.ts";
@@ -93,7 +94,7 @@ export class Changing {
     const leads = votersOf(layout).find((member) => counting.has(member.writer))?.writer === writer;
     const handedOver = layout.next !== undefined && replica.notHandedOver().length === 0;
     const [fresh] = this.#fresh.values();
-    const next = nextProposal({
+    const next = stewardStep({
       layout,
       self: writer,
       // A member of the first release knows no layout but the first: nothing changes until all are upgraded.
@@ -154,7 +155,8 @@ export class Changing {
     else if (effect.type === "persist") void this.#persist(effect.id, effect.state);
     else {
       this.#o.meter.count("sync_operation", 1, "vote");
-      if ((this.#o.links.peer(effect.to)?.version ?? 1) >= 2) this.#o.links.send(effect.to, { type: "vote", bytes: encodeConsensusMessage(effect.message) });
+      if ((this.#o.links.peer(effect.to)?.version ?? 1) >= 2)
+        this.#o.links.send(effect.to, { type: "vote", bytes: encodeConsensusMessage(effect.message) });
     }
   }
 

@@ -44,3 +44,10 @@ export class ApiError extends Error {
     this.retryAfter = more.retryAfter ?? (this.status === 503 ? 1 : undefined);
   }
 }
+
+/** This node does not execute for the partition, or does not any more: another one may. Never leaves the router. */
+export class NotReplica extends ApiError {
+  constructor(detail: string) {
+    super("catching_up", detail);
+  }
+}

@@ -4,7 +4,7 @@
  */
 import { keyHashOf } from "../crypto/hash.ts";
 import type { Done, Proposal } from "../protocol/effects.ts";
-import { SYSTEM_PARTITION, SYSTEM_TENANT, type KeyHash } from "../protocol/ids.ts";
+import { type KeyHash, SYSTEM_PARTITION, SYSTEM_TENANT } from "../protocol/ids.ts";
 import { memberOf } from "../protocol/layout.ts";
 import type { Change } from "../protocol/layout-change.ts";
 import { LAYOUT_CHANGES_WAITING_MAX } from "../protocol/limits.ts";

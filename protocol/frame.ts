@@ -11,8 +11,8 @@ import type { Delta } from "./delta.ts";
 import { openEnvelope } from "./envelope.ts";
 import { ProtocolError } from "./errors.ts";
 import type { FederationId, NodeId, WriterId } from "./ids.ts";
-import { FRAME_MAX_BYTES } from "./limits.ts";
 import { LAYOUT_TAG_CHARS } from "./layout.ts";
+import { FRAME_MAX_BYTES } from "./limits.ts";
 import { type Envelope, type Message, messageFromWire, messageToWire, SINCE_VERSION_2 } from "./message.ts";
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "./version.ts";
 

@@ -25,13 +25,18 @@ interface Told {
   readonly heads: Held;
   readonly marks: Held;
   streams: number;
+  revision: number;
   base: Base | undefined;
 }
 
 export class Knowledge {
   readonly #told = new Map<WriterId, Told>();
+  #revisions = 0;
   /** Reports of which parts are missing. */
-  readonly #incoming = new Map<WriterId, { readonly id: number; readonly parts: Set<number>; readonly heads: StreamHead[]; readonly marks: KeptMark[] }>();
+  readonly #incoming = new Map<
+    WriterId,
+    { readonly id: number; readonly parts: Set<number>; readonly heads: StreamHead[]; readonly marks: KeptMark[] }
+  >();
 
   /** A new layout version holds. */
   forget(): void {
@@ -48,6 +53,7 @@ export class Knowledge {
     if (known !== undefined && (known.seq > seq || (known.seq === seq && (known.hash !== "" || hash === "")))) return false;
     if (known === undefined) told.streams++;
     streams.set(writer, { seq, hash });
+    told.revision = ++this.#revisions;
     return known === undefined || known.seq < seq;
   }
 
@@ -69,6 +75,7 @@ export class Knowledge {
     const told = this.#of(member);
     if (told.base !== undefined) return false;
     told.base = baseOf(incoming.heads, incoming.marks);
+    told.revision = ++this.#revisions;
     return true;
   }
 
@@ -90,11 +97,11 @@ export class Knowledge {
     return this.#told.get(member)?.[kind].get(partition)?.get(writer);
   }
 
-  /** All that the member told, of one kind. */
+  /** All that the member told with its hash, of one kind. */
   all(member: WriterId, kind: Kind): StreamHead[] {
     const out: StreamHead[] = [];
     for (const [partition, streams] of this.#told.get(member)?.[kind] ?? []) {
-      for (const [writer, head] of streams) out.push({ partition, writer, ...head });
+      for (const [writer, head] of streams) if (head.hash !== "") out.push({ partition, writer, ...head });
     }
     return out;
   }
@@ -104,10 +111,15 @@ export class Knowledge {
     return this.#told.get(member)?.[kind].get(partition) ?? NONE;
   }
 
+  /** Another number whenever something was learnt of the member. */
+  revision(member: WriterId): number {
+    return this.#told.get(member)?.revision ?? 0;
+  }
+
   #of(member: WriterId): Told {
     let told = this.#told.get(member);
     if (told === undefined) {
-      told = { heads: new Map(), marks: new Map(), streams: 0, base: undefined };
+      told = { heads: new Map(), marks: new Map(), streams: 0, revision: ++this.#revisions, base: undefined };
       this.#told.set(member, told);
     }
     return told;

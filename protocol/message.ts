@@ -288,7 +288,13 @@ export function messageFromWire(wire: Wire): Message {
       return { type: "ask", id: asCount(row[1], "id"), partition: asPartition(row[2]), frontier: asFrontier(row[3]) };
     case 9:
       sized(row, 4, 5);
-      return { type: "told", id: asCount(row[1], "id"), partition: asPartition(row[2]), heads: asHeads(row[3], HEADS_STREAMS_MAX), ...marksAt(row, 4) };
+      return {
+        type: "told",
+        id: asCount(row[1], "id"),
+        partition: asPartition(row[2]),
+        heads: asHeads(row[3], HEADS_STREAMS_MAX),
+        ...marksAt(row, 4),
+      };
     case 10:
       sized(row, 3);
       return { type: "forward", id: asCount(row[1], "id"), sealed: asBytes(row[2], "sealed") };
@@ -372,7 +378,8 @@ export function messageFromWire(wire: Wire): Message {
 
 /** @param also the length with the fields of a later version */
 function sized(row: readonly Wire[], length: number, also = length): void {
-  if (row.length !== length && row.length !== also) throw new ProtocolError("MALFORMED", "a message of another shape than its number says", { length: row.length });
+  if (row.length !== length && row.length !== also)
+    throw new ProtocolError("MALFORMED", "a message of another shape than its number says", { length: row.length });
 }
 
 const envelopes = (all: readonly Envelope[]): Wire => all.map((one) => [one.headerBytes, one.sealedBody]);

@@ -42,8 +42,6 @@ export interface StagedState extends RecordState {
   keptFrom(partition: Partition, writer: WriterId): number | undefined;
   /** As a witness: bytes of all sealed deltas kept. */
   readonly sealedBytes: number;
-  /** Number and hash up to which this node wrote its stream in a partition whose copy it gave up; 0 when it never did. */
-  ownSeqGivenUp(partition: Partition): number;
 }
 
 /** What this node was told by a member before it started, or before the member did. */
@@ -71,6 +69,8 @@ export interface ReplicaStart {
   /** Of this disk's starts. Undefined: too old to be kept; null: there was none of this number. */
   readonly startAt: (count: number) => string | undefined | null;
   readonly toldBefore: (member: WriterId) => ToldBefore | undefined;
+  /** The number up to which this node wrote its stream in a partition whose copy it gave up; 0 when it never did. */
+  readonly ownSeqGivenUp: (partition: Partition) => number;
   /** This incarnation, re-listed after a lost disk, has begun to count before. */
   readonly hasCounted: boolean;
   /** FEDERATION_STRICT_START. */
@@ -248,7 +248,11 @@ export class Replica {
       for (const kind of ["heads", "marks"] as const)
         for (const [writer, { seq }] of this.#knowledge.of(peer.writer, kind, partition)) this.#catchUp("heads", partition, writer, seq, 0, effects);
     }
-    if (heads !== undefined && this.#standing === "counting") this.#tell(heads.map((head) => ({ kind: "heads" as const, head })), effects);
+    if (heads !== undefined && this.#standing === "counting")
+      this.#tell(
+        heads.map((head) => ({ kind: "heads" as const, head })),
+        effects,
+      );
     this.#review(effects);
     return effects;
   }
@@ -284,10 +288,22 @@ export class Replica {
     if (unreachable !== undefined) return [refusal(request, "no_quorum", unreachable)];
     // Before a number or a clock value is spent: what is stamped in the peers' future none of them would take.
     if (this.#clocks.isTooFarAhead(proposal.wall, now))
-      return [refusal(request, "clock_skew", "This node's clock is too far ahead of its peers' clocks. Nothing was written; ask another node, and set this one's clock.")];
+      return [
+        refusal(
+          request,
+          "clock_skew",
+          "This node's clock is too far ahead of its peers' clocks. Nothing was written; ask another node, and set this one's clock.",
+        ),
+      ];
     const staged = this.#streams.heads.staged(partition, this.#writer);
-    if (staged.seq < this.#state.ownSeqGivenUp(partition))
-      return [refusal(request, "catching_up", "This node is taking the partition back and has not yet received all it once wrote there. Nothing was written.")];
+    if (staged.seq < this.#start.ownSeqGivenUp(partition))
+      return [
+        refusal(
+          request,
+          "catching_up",
+          "This node is taking the partition back and has not yet received all it once wrote there. Nothing was written.",
+        ),
+      ];
     const hlc = tickHlc(this.#highWater, proposal.wall);
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.heads.stagedFrontier(partition) };
     const numbered = contribute(proposal.contributions, by, this.#state);
@@ -432,7 +448,7 @@ export class Replica {
         this.#takePush(peer, deltas, wall, effects);
         break;
       case "repair": {
-        const brought = this.#takeDeltas(peer, deltas, wall, effects);
+        const brought = this.#takeDeltas(peer, deltas, effects);
         const { partition, writer, to } = message;
         this.#catchUp("heads", partition, writer, to, 0, effects);
         this.#catchUp("marks", partition, writer, to, 0, effects);
@@ -455,7 +471,8 @@ export class Replica {
       case "ask":
         for (const [writer, seq] of message.frontier)
           this.#learn(peer.writer, "heads", [{ partition: message.partition, writer, seq, hash: "" }], effects);
-        if (this.role(message.partition) !== undefined || (this.#standing === "counting" && this.#keeps(message.partition))) this.#answerAsk(peer, message, effects);
+        if (this.role(message.partition) !== undefined || (this.#standing === "counting" && this.#keeps(message.partition)))
+          this.#answerAsk(peer, message, effects);
         break;
       case "told":
         this.#takeTold(peer, message, effects);
@@ -529,6 +546,10 @@ export class Replica {
   secretsOf(member: WriterId): readonly string[] {
     return this.#secrets.get(member) ?? [];
   }
+  /** Changes with what `toldBy` would say. */
+  toldRevision(member: WriterId): number {
+    return this.#knowledge.revision(member);
+  }
   /** What this node keeps of what a member told it, to compare with after the next start of either. */
   toldBy(member: WriterId): ToldBefore | undefined {
     const start = this.#starts.get(member);
@@ -552,7 +573,13 @@ export class Replica {
     const { request, partition } = proposal;
     const delta = this.#state.delta(partition, earlier.writer, earlier.seq);
     if (delta === undefined) {
-      effects.push(refusal(request, "idempotency_key_expired", "This Idempotency-Key was used for a request whose answer is not kept any more. Nothing was written."));
+      effects.push(
+        refusal(
+          request,
+          "idempotency_key_expired",
+          "This Idempotency-Key was used for a request whose answer is not kept any more. Nothing was written.",
+        ),
+      );
       return;
     }
     if (delta.body.fingerprint !== proposal.fingerprint) {
@@ -630,7 +657,7 @@ export class Replica {
       layoutVersion: this.layout.version,
       startAt: this.#start.startAt,
       held: (kind, partition, writer) => this.#streams[kind].staged(partition, writer).seq,
-      ownSeq: (partition) => Math.max(this.#streams.heads.staged(partition, this.#writer).seq, this.#state.ownSeqGivenUp(partition)),
+      ownSeq: (partition) => Math.max(this.#streams.heads.staged(partition, this.#writer).seq, this.#start.ownSeqGivenUp(partition)),
       ownHash: (partition, seq) => this.#ownHash(partition, seq),
     });
     if (reason !== undefined) {
@@ -679,8 +706,12 @@ export class Replica {
   }
 
   #ownBase(): Base {
-    const all = (kind: Kind): StreamHead[] => [...this.#streams[kind].partitions()].flatMap((partition) => this.#streams[kind].durableHeads(partition));
-    return baseOf(all("heads"), all("marks").map((mark) => this.#keptMark(mark)));
+    const all = (kind: Kind): StreamHead[] =>
+      [...this.#streams[kind].partitions()].flatMap((partition) => this.#streams[kind].durableHeads(partition));
+    return baseOf(
+      all("heads"),
+      all("marks").map((mark) => this.#keptMark(mark)),
+    );
   }
 
   #keptMark(mark: StreamHead): KeptMark {
@@ -692,7 +723,10 @@ export class Replica {
   #takePush(peer: Peer, deltas: readonly OpenedDelta[], wall: number, effects: Effect[]): void {
     // A live push comes from its own writer; what a member stored of others comes as repair.
     const live = deltas.filter(({ delta }) => delta.header.writer === peer.writer);
-    this.#takeDeltas(peer, live, wall, effects);
+    // Only here is a clock judged: what is on a disk already, the writer's own too, is not undone by refusing it for ever; it comes as repair.
+    const future = live.find(({ delta }) => PeerClocks.isFromTheFuture(delta.header.hlc[0], wall));
+    if (future !== undefined) effects.push(futureNote(future.delta, peer, future.delta.header.hlc[0] - wall));
+    else this.#takeDeltas(peer, live, effects);
     const last = new Map<Partition, StreamHead>();
     for (const { delta } of live)
       last.set(delta.header.partition, { partition: delta.header.partition, writer: peer.writer, seq: delta.header.seq, hash: delta.hash });
@@ -700,15 +734,11 @@ export class Replica {
   }
 
   /** @returns how many were new and are staged, as a replica and as a witness */
-  #takeDeltas(peer: Peer, deltas: readonly OpenedDelta[], wall: number, effects: Effect[]): { heads: number; marks: number } {
+  #takeDeltas(peer: Peer, deltas: readonly OpenedDelta[], effects: Effect[]): { heads: number; marks: number } {
     const brought = { heads: 0, marks: 0 };
     const again = new Map<string, News>();
     for (const opened of deltas) {
-      const { partition, writer, hlc } = opened.delta.header;
-      if (writer === peer.writer && PeerClocks.isFromTheFuture(hlc[0], wall)) {
-        effects.push(futureNote(opened.delta, peer, hlc[0] - wall));
-        continue;
-      }
+      const { partition } = opened.delta.header;
       if (this.#members.keepsAs(partition, "replica") && this.#takeOne("heads", opened, peer, again, effects)) brought.heads++;
       if (this.#members.keepsAs(partition, "witness") && this.#takeOne("marks", opened, peer, again, effects)) brought.marks++;
     }
@@ -785,7 +815,7 @@ export class Replica {
       const patience = writer === member ? 0 : this.#patience(writer);
       for (const here of ["heads", "marks"] as const) {
         const staged = this.#streams[here].staged(partition, writer);
-        if (seq === staged.seq && hash !== "" && hash !== staged.hash) effects.push(forkedHeadNote(head, member));
+        if (here === kind && seq === staged.seq && hash !== "" && hash !== staged.hash) effects.push(forkedHeadNote(head, member));
         this.#catchUp(here, partition, writer, seq, patience, effects);
       }
       if (news || this.#members.keepsAs(partition, "witness")) this.#held(partition, writer, effects);
@@ -854,7 +884,9 @@ export class Replica {
     const heads = this.#streams.heads.durableHeads(partition);
     const marks = this.#streams.marks.durableHeads(partition);
     const message: Message =
-      peer.version >= 2 ? { type: "told", id, partition, heads, marks } : { type: "told", id, partition, heads: this.#kindHere(partition) === "heads" ? heads : marks };
+      peer.version >= 2
+        ? { type: "told", id, partition, heads, marks }
+        : { type: "told", id, partition, heads: this.#kindHere(partition) === "heads" ? heads : marks };
     effects.push({ type: "send", to: peer.node, message });
   }
 
@@ -969,7 +1001,8 @@ export class Replica {
     const partitions = PARTITIONS.filter((partition) => this.#keeps(partition) && (before.has(partition) || this.#seesHandedOver(partition)));
     if (partitions.length === before.size) return;
     this.#handovers.claim(this.#writer, partitions);
-    for (const peer of this.#members.peers()) if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
+    for (const peer of this.#members.peers())
+      if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
   }
 
   #seesHandedOver(partition: Partition): boolean {

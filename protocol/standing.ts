@@ -9,8 +9,8 @@
  */
 import type { Head } from "./frontier.ts";
 import type { Partition, WriterId } from "./ids.ts";
-import { countingGroups, type Group, type Layout, type Member, PARTITIONS, votersOf } from "./layout.ts";
 import type { Base } from "./knowledge.ts";
+import { countingGroups, type Group, type Layout, type Member, PARTITIONS, votersOf } from "./layout.ts";
 import type { MessageOf } from "./message.ts";
 
 export type Standing = "unlisted" | "comparing" | "refilling" | "counting";
@@ -142,13 +142,15 @@ export function copyShownBy(compare: MessageOf<"compare">, world: ComparingWorld
   for (const { partition, seq, hash } of compare.own) {
     if (seq > world.ownSeq(partition)) return `it holds number ${seq} of this node's stream in partition ${partition}, which this disk does not`;
     const own = world.ownHash(partition, seq);
-    if (own !== undefined && hash !== "" && own !== hash) return `number ${seq} of this node's stream in partition ${partition} is another delta there`;
+    if (own !== undefined && hash !== "" && own !== hash)
+      return `number ${seq} of this node's stream in partition ${partition} is another delta there`;
   }
   // What was told under another layout says nothing of this one's roles; the start and the own streams do.
   if (compare.layoutVersion !== world.layoutVersion) return undefined;
   for (const kind of ["heads", "marks"] as const) {
     for (const { partition, writer, seq } of compare[kind])
-      if (seq > world.held(kind, partition, writer)) return `it was told that this node holds ${writer}/${seq} of partition ${partition}, which it does not`;
+      if (seq > world.held(kind, partition, writer))
+        return `it was told that this node holds ${writer}/${seq} of partition ${partition}, which it does not`;
   }
   return undefined;
 }

@@ -144,10 +144,6 @@ export class Staged implements StagedState {
     return this.#sealedBytes;
   }
 
-  ownSeqGivenUp(_partition: Partition): number {
-    return 0;
-  }
-
   #keepSealed(partition: Partition, writer: WriterId, seq: number, bytes: number): void {
     this.#sealedOf(partition, writer).push({ seq, bytes });
     this.#sealedBytes += bytes;
@@ -215,7 +211,11 @@ export class Staged implements StagedState {
       this.#index.dropped(partition);
     } else {
       this.#marks.delete(partition);
-      for (const stream of this.#sealed.keys()) if (stream.startsWith(`${partition}/`)) this.#sealed.delete(stream);
+      for (const [stream, kept] of this.#sealed) {
+        if (!stream.startsWith(`${partition}/`)) continue;
+        for (const { bytes } of kept) this.#sealedBytes -= bytes;
+        this.#sealed.delete(stream);
+      }
     }
   }
 

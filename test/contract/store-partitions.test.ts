@@ -94,14 +94,14 @@ describe.each([
 
   it("keeps what each member told last, until it is gone for good", async () => {
     const [first, second] = written("ann", 2) as [Delta, Delta];
-    const told: Told = { start: { count: 3, id: "ab".repeat(16) }, frontiers: [headOf(first)], marks: [headOf(second)] };
+    const told: Told = { start: { count: 3, id: "ab".repeat(16) }, layoutVersion: 2, heads: [headOf(first)], marks: [headOf(second)] };
     expect(await store.told(ANN)).toBeUndefined();
     await store.putTold(ANN, { ...told, marks: [] });
     await store.putTold(ANN, told);
-    await store.putTold(writerNamed("ben"), { ...told, frontiers: [] });
+    await store.putTold(writerNamed("ben"), { ...told, heads: [] });
     await reopened();
     expect(await store.told(ANN)).toEqual(told);
-    expect((await store.told(writerNamed("ben")))?.frontiers).toEqual([]);
+    expect((await store.told(writerNamed("ben")))?.heads).toEqual([]);
     await store.putTold(ANN, undefined);
     expect(await (await reopened()).told(ANN)).toBeUndefined();
   });

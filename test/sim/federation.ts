@@ -119,6 +119,7 @@ export class Federation {
       log: this.#log(node, alive),
       settings: this.#settings(node.name),
       onFatal: (error) => this.#died(node, generation, error),
+      onCopy: (reason) => this.#openAgain(node, generation, reason),
     });
     const router = createRouter({
       engine,
@@ -143,6 +144,14 @@ export class Federation {
     this.#scheduler.after(500, () => this.start(node));
   }
 
+  /** The process ends and begins again on the same disk, which has another incarnation now. */
+  #openAgain(node: SimNode, generation: number, reason: string): void {
+    if (node.generation !== generation) return;
+    this.#scheduler.note(`${node.name} is another incarnation: ${reason}`);
+    this.crash(node, "kill");
+    this.#scheduler.after(10, () => this.start(node));
+  }
+
   #settings(name: string): EngineSettings {
     return {
       name,
@@ -152,6 +161,7 @@ export class Federation {
       layout: { replicationFactor: this.#profile.replicationFactor, resonanceDecay: 0.85, hebbianRate: 0.15, periodMs: 30 * 24 * 3_600_000 },
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
+      strictStart: false,
     };
   }
 

@@ -43,6 +43,15 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   ZONE_MAX_CHARS: "test/unit/layout.test.ts",
   NODE_ID_MAX_CHARS: "test/unit/layout.test.ts",
   LAYOUT_MAX_BYTES: "test/unit/layout.test.ts",
+  REPORT_PARTS_MAX: "test/unit/message.test.ts",
+  SECRET_IDS_MAX: "test/unit/message.test.ts",
+  SECRET_ID_MAX_CHARS: "test/unit/message.test.ts",
+  SNAPSHOT_ROWS_MAX: "test/unit/message.test.ts",
+  STORED_KEY_MAX_BYTES: "test/unit/message.test.ts",
+  WITNESS_SEALED_MAX_BYTES: "test/unit/replica-changes.test.ts",
+  CLOCK_AHEAD_MAX_MS: "test/unit/replica-changes.test.ts",
+  KNOWN_STREAMS_MAX: "test/unit/knowledge.test.ts",
+  LAYOUT_CHANGES_WAITING_MAX: "test/unit/layout-queue.test.ts",
   LAYOUT_CHANGE_ID_MAX_CHARS: "test/unit/layout-change.test.ts",
   FORMATION_MESSAGE_MAX_BYTES: "test/unit/formation.test.ts",
   FORMATION_STATE_MAX_BYTES: "test/unit/formation.test.ts",
@@ -178,9 +187,21 @@ async function engineOfAlice() {
     system: new TestSystem(),
     meter: { count: silent, observe: silent },
     log: { debug: silent, info: silent, warn: silent, error: silent },
-    settings: { name: self.name, zone: "", weight: 1, firstMembers: [], layout: LAYOUT, consistency: "quorum", syncIntervalMs: 5000 },
+    settings: {
+      name: self.name,
+      zone: "",
+      weight: 1,
+      firstMembers: [],
+      layout: LAYOUT,
+      consistency: "quorum",
+      syncIntervalMs: 5000,
+      strictStart: false,
+    },
     onFatal: (error) => {
       throw error;
+    },
+    onCopy: (reason) => {
+      throw new Error(reason);
     },
   });
   await engine.start();
