@@ -240,7 +240,8 @@ export class ConsensusSchedule {
     machine.layout = layout;
     machine.adopting = undefined;
     for (const [name, incarnation] of machine.known) {
-      if (incarnation === votersOf(layout).find((voter) => voter.name === name)?.incarnation) machine.known.delete(name);
+      const listed = votersOf(layout).find((voter) => voter.name === name);
+      if (listed === undefined || listed.incarnation === incarnation) machine.known.delete(name);
     }
     this.#step(machine, { type: "layout", layout });
     this.#hail(machine);
