@@ -68,7 +68,7 @@ const MUTANTS: readonly Mutant[] = [
     rule: "a step is skipped",
     found: "not a step",
     replace: [
-      ["layout: step?.without === without ? layout : undefined, without", "layout, without"],
+      ["stepBetween(this.#layout, layout)?.without === without", "true"],
       ["if (step === undefined) return; // C4", ""],
       ["reported || (step.without", "reported || (!step || step.without"],
     ],
