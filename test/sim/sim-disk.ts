@@ -194,8 +194,9 @@ export class SimDisk {
     const begin = this.#rng.int(LOG_BLOCK_BYTES);
     const ends: number[] = [];
     for (const batch of tail) ends.push((ends.at(-1) ?? begin) + bytesOf(batch));
+    const end = ends.at(-1) ?? begin;
     // Or behind everything, where it does no harm.
-    const bad = begin + this.#rng.int((ends.at(-1) ?? begin) - begin + LOG_BLOCK_BYTES / 4);
+    const bad = this.#rng.chance(0.3) ? end : begin + this.#rng.int(end - begin + 1);
     const next = (Math.floor(bad / LOG_BLOCK_BYTES) + 1) * LOG_BLOCK_BYTES;
     return tail.filter((_, at) => (ends[at] as number) <= bad || (ends[at - 1] ?? begin) >= next);
   }
