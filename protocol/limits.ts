@@ -22,7 +22,17 @@ export const DELTA_HEADER_MAX_BYTES = 64 * 1024;
 /** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
 export const DELTA_ENTRIES_MAX = 10_000;
 
+/** A delta's clock value: the end of the year 9999, which every Date and every reader of ISO 8601 can still show. */
+export const HLC_MS_MAX = 253_402_300_799_999;
+/** Deltas numbered in one clock value's millisecond; the next one is of the millisecond after it. */
+export const HLC_COUNT_MAX = 2 ** 32 - 1;
+
 // What a peer may send.
+/**
+ * Values in one message, nested ones counted: a byte of CBOR can become an object of 200 bytes, so 8 MiB of them would take a gigabyte. Twice what the
+ * longest list of heads has; a quarter of a megabyte of items is at most 50 MB for a moment.
+ */
+export const WIRE_ITEMS_MAX = 2 ** 18;
 /** One frame on 8421: holds the largest delta with its envelope. */
 export const FRAME_MAX_BYTES = 8 * 1024 * 1024;
 /** Bytes waiting for one peer; beyond it frames are refused and repair catches up later (P8). */
