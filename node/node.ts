@@ -206,6 +206,7 @@ function openNet(
       loadAddresses: () => (saved === undefined ? {} : (JSON.parse(new TextDecoder().decode(saved)) as Record<string, string[]>)),
       saveAddresses: (book) => void store.putMeta("peers", new TextEncoder().encode(JSON.stringify(book))).catch(() => undefined),
       isMember: (id) => votersNow(engine()).some((member) => member.node === id),
+      isRevoked: () => false, // nothing records a revocation yet
       fanout: config.gossipFanout,
     }),
   );

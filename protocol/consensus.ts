@@ -147,6 +147,8 @@ export class Consensus {
   readonly #evidence = new Map<string, Evidence>();
   #mayVote = false;
   #want = NOTHING;
+  /** What is wished follows the adopted version, by such a ballot. */
+  #isStep = false;
   #attempt: Attempt | undefined;
   #decided = false;
   #now = 0;
@@ -251,11 +253,10 @@ export class Consensus {
   }
 
   #wish(layout: Layout | undefined, without: string): void {
-    // Whether it is a step is asked once, not at every tick.
-    const step = layout === undefined ? undefined : stepBetween(this.#layout, layout);
-    const want = { layout: step?.without === without ? layout : undefined, without };
-    if (want.without === this.#want.without && isSame(want.layout, this.#want.layout)) return;
-    this.#want = want;
+    if (without === this.#want.without && isSame(layout, this.#want.layout)) return;
+    this.#want = { layout, without };
+    // Asked once, not at every tick.
+    this.#isStep = layout !== undefined && stepBetween(this.#layout, layout)?.without === without;
     if (this.#roundSeen === 0) this.#startAt = undefined;
   }
 
@@ -276,7 +277,7 @@ export class Consensus {
   /** What this node may hold a ballot for now. */
   #goal(): Goal | undefined {
     const { layout, without } = this.#want;
-    if (layout !== undefined && this.#isShown(layout, without)) return this.#want;
+    if (layout !== undefined && this.#isStep && this.#isShown(layout, without)) return this.#want;
     if (this.#accepted === undefined) return undefined;
     return { layout: undefined, without: this.#evidence.has(without) ? without : "" };
   }

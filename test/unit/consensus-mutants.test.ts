@@ -68,7 +68,7 @@ const MUTANTS: readonly Mutant[] = [
     rule: "a step is skipped",
     found: "not a step",
     replace: [
-      ["layout: step?.without === without ? layout : undefined, without", "layout, without"],
+      ["stepBetween(this.#layout, layout)?.without === without", "true"],
       ["if (step === undefined) return; // C4", ""],
       ["reported || (step.without", "reported || (!step || step.without"],
     ],
@@ -89,9 +89,14 @@ const MUTANTS: readonly Mutant[] = [
     replace: [["if (this.#accepted === undefined) return undefined;\n", "if (true as boolean) return undefined;\n"]],
   },
   {
-    rule: "answers to another version's ballots count",
+    rule: "a yes to a ballot about another version counts",
     found: "two layouts",
-    replace: [["message.version !== this.#decision.version || message.previous !== this.#decision.previous", "false"]],
+    replace: [
+      [
+        "if (message.version !== this.#decision.version || message",
+        'if (message.type !== "yes" && message.version !== this.#decision.version || message.type !== "yes" && message',
+      ],
+    ],
   },
   {
     rule: "state about the version before is kept",

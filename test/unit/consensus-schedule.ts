@@ -30,6 +30,7 @@ interface Machine {
   now: number;
   /** What it was told of lost members, for its wishes; forgotten at a restart, as the consensus forgets it. */
   known: Map<string, Incarnation>;
+  wished: { readonly running: Consensus | undefined; readonly layout: Layout; readonly about: string } | undefined;
 }
 
 interface Letter {
@@ -112,6 +113,7 @@ export class ConsensusSchedule {
       adopting: undefined,
       now: 0,
       known: new Map(),
+      wished: undefined,
     }));
     const keepers = Math.floor(count / 2) + 1;
     const drawn = this.#machines.slice(0, count).sort(() => this.#chance() - 0.5);
@@ -166,7 +168,7 @@ export class ConsensusSchedule {
           this.#see(machine, other);
           this.#showLoss(machine, other);
         }
-        this.#wish(machine, this.#lastWish(machine));
+        this.#wishLast(machine);
         this.#tick(machine, 100);
       }
       for (let count = this.#letters.length; count > 0; count--) this.#deliver(false);
@@ -183,11 +185,11 @@ export class ConsensusSchedule {
 
   #isAtRest(): boolean {
     const { layout } = this.#machines[0]!;
-    const hash = layoutHash(layout);
+    const hash = hashOf(layout);
     return (
       this.#letters.length === 0 &&
       (!this.#wishing || (layout.version > this.#base.version && layout.phase === "done")) &&
-      this.#machines.every((machine) => layoutHash(machine.layout) === hash && !holdsAccepted(machine)) &&
+      this.#machines.every((machine) => hashOf(machine.layout) === hash && !holdsAccepted(machine)) &&
       votersOf(layout).every(({ name, incarnation }) => this.#named(name).incarnations.at(-1) === incarnation)
     );
   }
@@ -200,6 +202,7 @@ export class ConsensusSchedule {
     machine.known = new Map();
     const self = this.#member(machine.name, machine.node, machine.incarnations.at(-1)!).writer;
     machine.running = new this.#machineClass({ self, layout: machine.layout, persisted: machine.disk });
+    if (this.#chance() < 0.7) this.#step(machine, { type: "may vote", mayVote: true });
   }
 
   #powerCut(machine: Machine): void {
@@ -240,7 +243,8 @@ export class ConsensusSchedule {
     machine.layout = layout;
     machine.adopting = undefined;
     for (const [name, incarnation] of machine.known) {
-      if (incarnation === votersOf(layout).find((voter) => voter.name === name)?.incarnation) machine.known.delete(name);
+      const listed = votersOf(layout).find((voter) => voter.name === name);
+      if (listed === undefined || listed.incarnation === incarnation) machine.known.delete(name);
     }
     this.#step(machine, { type: "layout", layout });
     this.#hail(machine);
@@ -289,13 +293,23 @@ export class ConsensusSchedule {
   #drawWish(machine: Machine): { layout: Layout | undefined; without: string } {
     const { layout, known } = machine;
     if (known.size > 0 && this.#chance() < 0.8) return relistingOf(layout, this.#pick([...known]));
-    const plain: readonly (Layout | undefined)[] =
+    const nothing = (): undefined => undefined;
+    const plain: readonly (() => Layout | undefined)[] =
       layout.phase === "done"
-        ? [undefined, this.#change(machine), this.#change(machine), joint(this.#change(machine))]
+        ? [nothing, () => this.#change(machine), () => this.#change(machine), () => joint(this.#change(machine))]
         : layout.phase === "staged"
-          ? [undefined, joint(layout), joint(layout), stopped(layout), done(layout)]
-          : [undefined, done(layout), done(layout), stopped(layout)];
-    return { layout: this.#pick(plain), without: "" };
+          ? [nothing, () => joint(layout), () => joint(layout), () => stopped(layout), () => done(layout)]
+          : [nothing, () => done(layout), () => done(layout), () => stopped(layout)];
+    return { layout: this.#pick(plain)(), without: "" };
+  }
+
+  /** What an operator and the lost disks ask for in the end; said again only when it is another. */
+  #wishLast(machine: Machine): void {
+    const about = JSON.stringify([...machine.known].sort());
+    const { running, layout, wished } = machine;
+    if (wished?.running === running && wished?.layout === layout && wished.about === about) return;
+    machine.wished = { running, layout, about };
+    this.#wish(machine, this.#lastWish(machine));
   }
 
   #lastWish({ name, layout, known }: Machine): { layout: Layout | undefined; without: string } {
@@ -372,7 +386,7 @@ export class ConsensusSchedule {
   #judge(layout: Layout): void {
     const known = this.#versions.get(layout.version);
     if (known !== undefined) {
-      if (layoutHash(known) !== layoutHash(layout)) this.#verdict = "two layouts";
+      if (hashOf(known) !== hashOf(layout)) this.#verdict = "two layouts";
       return;
     }
     this.#versions.set(layout.version, layout);
@@ -412,5 +426,16 @@ function holdsAccepted({ disk, layout, name, incarnations }: Machine): boolean {
   const listed = votersOf(layout).some((voter) => voter.name === name && voter.incarnation === incarnations.at(-1));
   if (disk === undefined || !listed) return false;
   const [, , previous, , accepted] = decodeWire(disk, CONSENSUS_STATE_MAX_BYTES) as readonly unknown[];
-  return previous === layoutHash(layout) && accepted !== null;
+  return previous === hashOf(layout) && accepted !== null;
 }
+
+/** Layouts are frozen, and asked for their hash at every step. */
+function hashOf(layout: Layout): string {
+  let hash = hashes.get(layout);
+  if (hash === undefined) {
+    hash = layoutHash(layout);
+    hashes.set(layout, hash);
+  }
+  return hash;
+}
+const hashes = new WeakMap<Layout, string>();
