@@ -80,7 +80,9 @@ export class Standings {
     const others = votersOf(this.#world.layout()).filter((member) => member.writer !== this.#world.self);
     if (others.every((member) => this.#compared.has(member.writer))) return true;
     if (this.#strict) return this.#ownGroups().every((group) => this.#othersOf(group, (member) => this.#compared.has(member.writer)));
-    const all = this.#world.connected().every((member) => this.#compared.has(member));
+    // Who was listed again after a lost disk, and does not count yet, has nothing to compare with.
+    const empty = new Set(others.flatMap((member) => (member.relisted > 0 && this.#world.base(member.writer) === undefined ? [member.writer] : [])));
+    const all = this.#world.connected().every((member) => this.#compared.has(member) || empty.has(member));
     return this.#compared.size > 0 && all && now - (this.#startedAt as number) >= HEARING_MS;
   }
 

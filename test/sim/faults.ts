@@ -141,21 +141,26 @@ export class Faults {
     return true;
   }
 
-  /** Never the last node's: one name that keeps its disk is what a decision lives on. */
+  /**
+   * While layout 1 is formed never the last node's: one name that keeps its disk is what a decision lives on. Later one at a time, and only when all others
+   * run and count: what quorum promises is to survive the loss of one.
+   */
   #mayLose(node: SimNode): boolean {
-    return node !== this.#federation.nodes.at(-1);
+    const { nodes } = this.#federation;
+    if (this.#disksLost) return node !== nodes.at(-1);
+    return nodes.length > 1 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
   }
 
   #loseDisk(kind: FaultKind, node: SimNode, downMs: number): void {
     if (!node.running) return;
     this.#crash(kind, node, "power", downMs);
-    node.disk.lose();
+    this.#federation.loseDisk(node);
     this.#note(`${node.name} has lost its disk`);
   }
 
   #replaceDisk(node: SimNode): void {
     this.#federation.crash(node, "kill");
-    node.disk.lose();
+    this.#federation.loseDisk(node);
     this.#note(`${node.name}'s disk lied; it is replaced by an empty one`);
     this.#scheduler.after(500, () => this.#federation.start(node));
   }
@@ -168,9 +173,10 @@ export class Faults {
       this.#copies.set(node, node.disk.copy());
       return;
     }
+    if (!this.#mayLose(node)) return;
     this.#crash("restore", node, "kill", downMs);
     if (node.running) return;
-    node.disk.restore(copy);
+    this.#federation.restoreDisk(node, copy);
     this.#note(`${node.name}'s disk is an old copy of itself`);
   }
 

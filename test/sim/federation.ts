@@ -10,7 +10,7 @@ import { SIM_OPERATIONS } from "./operations.ts";
 import type { Profile } from "./profile.ts";
 import type { Rng } from "./rng.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { type Entries, SimDisk } from "./sim-disk.ts";
+import { type DiskCopy, type Entries, SimDisk } from "./sim-disk.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { Pause, simSystem, WallClock } from "./sim-system.ts";
 import type { Registry } from "./store-checker.ts";
@@ -110,6 +110,18 @@ export class Federation {
     this.#hosts.set(node.id, node);
     this.network.addNode(node.id, pause, twinOf?.id);
     return node;
+  }
+
+  /** What was only on this disk is gone. */
+  loseDisk(node: SimNode): void {
+    this.#registry.disksLost = true;
+    node.disk.lose();
+  }
+
+  /** An older copy of the disk takes its place. */
+  restoreDisk(node: SimNode, copy: DiskCopy): void {
+    this.#registry.disksLost = true;
+    node.disk.restore(copy);
   }
 
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */

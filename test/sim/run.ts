@@ -196,7 +196,7 @@ class Run {
 
 /** Whether every node holds, or has seen, all there is, and no witness keeps a delta: read from the disks, as the checkers do. */
 function atRest(federation: Federation): boolean {
-  if (federation.nodes.some((node) => node.process === undefined || node.disk.busy)) return false;
+  if (federation.nodes.some((node) => node.process?.engine.replica?.standing !== "counting" || node.disk.busy)) return false;
   const rows = new Map<string, string>();
   for (const node of federation.nodes) {
     for (const [key, value] of node.disk.contents()) {

@@ -91,7 +91,7 @@ export class Stage {
 
   loseDisk(node: SimNode): void {
     this.federation.crash(node, "power");
-    node.disk.lose();
+    this.federation.loseDisk(node);
   }
 
   /** One request, under its own key, through this node. @returns its outcome, or the refusal */
