@@ -65,6 +65,12 @@ export const INTERVAL_DELTAS_MAX = 512;
 export const PULLS_MAX = 8;
 /** Intervals that wait to be read from this node's log for others; one more is dropped and asked for again. */
 export const SERVES_MAX = 256;
+/** Snapshots of partitions a node holds open for others: LevelDB keeps for each what is overwritten meanwhile. */
+export const SNAPSHOTS_SERVED_MAX = 4;
+/** Rows of one part of a snapshot; one row may be larger, and goes alone. */
+export const SNAPSHOT_PART_MAX_BYTES = 1024 * 1024;
+/** Partitions a node copies from others at a time: one part of each is in memory. */
+export const COPIES_MAX = 2;
 /** Streams one heads message may list. */
 export const HEADS_STREAMS_MAX = 20_000;
 /** Messages one report may be told in: a million streams, more than a member shares with another in a lifetime. */

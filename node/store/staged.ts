@@ -20,6 +20,7 @@ import type { Level, LevelOperation } from "./level-port.ts";
 import {
   decodeExecutions,
   decodePair,
+  type Erased,
   type ExecutionAt,
   encodeCounts,
   encodeExecutions,
@@ -29,6 +30,8 @@ import {
   NO_RECORDS,
   type RecordCounts,
 } from "./rows.ts";
+
+import type { Copied } from "./snapshot-rows.ts";
 
 /** A value that is not on disk yet, kept decoded, encoded when flushed. */
 type Row =
@@ -70,6 +73,7 @@ export class Staged implements StagedState {
   readonly #partitions = new Map<string, Partition>();
   readonly #counts: Map<Partition, RecordCounts>;
   readonly #counted = new Set<Partition>();
+  readonly #erased: Map<Partition, Map<WriterId, Erased>>;
   /** Rows on disk that are on their way out: they are read by nobody, and none is added. */
   readonly #closed: Readonly<Record<Holding, Set<Partition>>> = { replica: new Set(), witness: new Set() };
 
@@ -82,12 +86,14 @@ export class Staged implements StagedState {
       sealed: readonly { partition: Partition; writer: WriterId; seq: number; bytes: number }[];
       highWater: Hlc;
       counts: ReadonlyMap<Partition, RecordCounts>;
+      erased: ReadonlyMap<Partition, ReadonlyMap<WriterId, Erased>>;
     },
   ) {
     this.#db = db;
     this.#index = index;
     this.#highWater = loaded.highWater;
     this.#counts = new Map(loaded.counts);
+    this.#erased = new Map([...loaded.erased].map(([partition, erased]) => [partition, new Map(erased)]));
     for (const head of loaded.frontiers) headsOf(this.#frontiers, head.partition).set(head.writer, head);
     for (const head of loaded.marks) headsOf(this.#marks, head.partition).set(head.writer, head);
     for (const { partition, writer, seq, bytes } of loaded.sealed) this.#keepSealed(partition, writer, seq, bytes);
@@ -208,6 +214,7 @@ export class Staged implements StagedState {
       this.#frontiers.delete(partition);
       this.#counts.delete(partition);
       this.#counted.delete(partition);
+      this.#erased.delete(partition);
       this.#index.dropped(partition);
     } else {
       this.#marks.delete(partition);
@@ -220,11 +227,12 @@ export class Staged implements StagedState {
   }
 
   /** The rows are gone, or all of the new ones are there. */
-  open(partition: Partition, what: Holding, copied?: { heads: readonly StreamHead[]; counts: RecordCounts }): void {
+  open(partition: Partition, what: Holding, copied?: Copied): void {
     this.#closed[what].delete(partition);
     this.#absent.clear();
     if (copied === undefined) return;
     this.#counts.set(partition, copied.counts);
+    this.#erased.set(partition, new Map(copied.erased));
     for (const head of copied.heads) headsOf(this.#frontiers, partition).set(head.writer, { seq: head.seq, hash: head.hash });
     this.#index.dropped(partition);
   }

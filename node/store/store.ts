@@ -9,7 +9,7 @@ import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
-import { beginClearing, clearRows, endClearing, finishClearing, type InOrder } from "./clearing.ts";
+import { beginClearing, clearRows, endClearing, finishClearing, headsAt, type InOrder } from "./clearing.ts";
 import {
   type Holding,
   keys,
@@ -25,13 +25,17 @@ import {
   versionAt,
 } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
+import { PartitionCopy } from "./partition-copy.ts";
+import { PartitionSnapshot } from "./partition-snapshot.ts";
 import {
   decodeCounts,
+  decodeErased,
   decodeHeads,
   decodeHlc,
   decodePair,
   decodeStarts,
   decodeTold,
+  type Erased,
   encodeStarts,
   encodeTold,
   type RecordCounts,
@@ -42,7 +46,7 @@ import {
   type Told,
 } from "./rows.ts";
 import { type Flush, Staged } from "./staged.ts";
-import { StoreError } from "./store-error.ts";
+import { CopyError, StoreError } from "./store-error.ts";
 
 const text = new TextEncoder();
 const words = new TextDecoder();
@@ -78,6 +82,7 @@ interface Opened {
 
 export class Store {
   readonly staged: Staged;
+  readonly #index: GraphIndex;
   /** As loaded. */
   readonly streams: StoredStreams;
   readonly #db: Level;
@@ -88,9 +93,11 @@ export class Store {
   #writes: Promise<unknown> = Promise.resolve();
   /** Per partition and holding, what clears or replaces its rows: one after the other. */
   readonly #replacing = new Map<string, Promise<unknown>>();
+  readonly #copies = new Map<Partition, PartitionCopy>();
 
-  private constructor(db: Level, opened: Opened) {
+  private constructor(db: Level, index: GraphIndex, opened: Opened) {
     this.#db = db;
+    this.#index = index;
     this.#incarnation = opened.incarnation;
     this.staged = opened.staged;
     this.streams = opened.streams;
@@ -132,14 +139,16 @@ export class Store {
     for await (const [key, value] of db.iterator(ranges.sealed())) sealed.push({ ...sealedAt(key), bytes: value.length });
     const counts = new Map<Partition, RecordCounts>();
     for await (const [key, value] of db.iterator(ranges.counts())) counts.set(partitionAt(key), decodeCounts(unprotect(key, value)));
+    const erased = new Map<Partition, Map<WriterId, Erased>>();
+    for await (const [key, value] of db.iterator(ranges.erased())) erased.set(partitionAt(key), decodeErased(unprotect(key, value)));
     const clock = await db.get(META.clock);
     const highWater = clock === undefined ? HLC_ZERO : decodeHlc(unprotect(META.clock, clock));
     const ownHeads: StreamHead[] = [];
     for await (const [key, value] of db.iterator(ranges.ownHeads())) ownHeads.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
     const starts = await db.get(META.starts);
-    const store = new Store(db, {
+    const store = new Store(db, index, {
       incarnation: words.decode(unprotect(META.incarnation, incarnation)) as Incarnation,
-      staged: new Staged(db, index, { ...streams, sealed, highWater, counts }),
+      staged: new Staged(db, index, { ...streams, sealed, highWater, counts, erased }),
       streams,
       starts: starts === undefined ? { count: 0, newest: [] } : decodeStarts(unprotect(META.starts, starts)),
       ownHeads,
@@ -164,7 +173,7 @@ export class Store {
     try {
       return await done;
     } catch (error) {
-      if (error instanceof StoreError) throw error;
+      if (error instanceof StoreError || error instanceof CopyError) throw error;
       throw new StoreError("FAILED", `writing to the data folder failed: ${(error as Error).message}`, error);
     }
   };
@@ -272,6 +281,7 @@ export class Store {
    * @param own this node's writer
    */
   dropPartition(partition: Partition, what: Holding, own: WriterId): Promise<void> {
+    if (what === "replica") this.#copies.get(partition)?.abandon();
     return this.#replace(partition, what, async () => {
       await this.#beginClearing(partition, what, own, { what: "drop" });
       await clearRows(this.#db, partition, what, this.#inOrder);
@@ -279,6 +289,63 @@ export class Store {
       if (what === "replica") this.#incomplete.delete(partition);
       this.staged.open(partition, what);
     });
+  }
+
+  /**
+   * Another replica's snapshot takes the place of what this node holds of the partition. Nothing may be staged for it from `begin` on, until the copy is
+   * finished; a copy that was begun and is not finished leaves the partition incomplete. An earlier copy of the partition is abandoned.
+   * @param source who has it, for the log
+   * @param own this node's writer
+   */
+  copyPartition(partition: Partition, source: string, own: WriterId, frontier: readonly StreamHead[]): PartitionCopy {
+    this.#copies.get(partition)?.abandon();
+    const copy = new PartitionCopy(partition, frontier, {
+      db: this.#db,
+      staged: this.staged,
+      index: this.#index,
+      inOrder: this.#inOrder,
+      clear: () => this.#clearForCopy(partition, source, own, frontier),
+      completed: () => {
+        this.#incomplete.delete(partition);
+        this.#copies.delete(partition);
+      },
+    });
+    this.#copies.set(partition, copy);
+    return copy;
+  }
+
+  /** A copy that was wrong: its rows go, the partition stays incomplete. */
+  discardCopy(partition: Partition): Promise<void> {
+    this.#copies.get(partition)?.abandon();
+    this.#copies.delete(partition);
+    if (!this.#incomplete.has(partition)) return Promise.resolve();
+    return this.#replace(partition, "replica", () => clearRows(this.#db, partition, "replica", this.#inOrder));
+  }
+
+  #clearForCopy(partition: Partition, source: string, own: WriterId, frontier: readonly StreamHead[]): Promise<void> {
+    return this.#replace(partition, "replica", async () => {
+      const begun = await this.#inOrder(async () => {
+        // What is on its way to disk was told to nobody; what is on disk, or was before a copy that a crash interrupted, may have been counted (P1).
+        const held = this.#incomplete.get(partition) ?? this.#headsOnDisk(partition);
+        if (!contains(frontier, held)) return false;
+        this.staged.forget(partition, "replica");
+        this.#incomplete.set(partition, held);
+        this.#ownHeads.set(partition, await beginClearing(this.#db, partition, "replica", own, { what: "copy", source, held }));
+        return true;
+      });
+      if (begun) return clearRows(this.#db, partition, "replica", this.#inOrder);
+      if (!this.#incomplete.has(partition)) this.staged.open(partition, "replica");
+      throw new CopyError("BEHIND", "a snapshot lacks something that is held here; what is held stays");
+    });
+  }
+
+  #headsOnDisk(partition: Partition): StreamHead[] {
+    return [...headsAt(this.#db, keys.frontier(partition), partition)].map(([writer, head]) => ({ partition, writer, ...head }));
+  }
+
+  /** One moment of a partition, for another replica to copy; undefined when this node has no whole copy itself. Close it. */
+  partitionSnapshot(partition: Partition): PartitionSnapshot | undefined {
+    return this.staged.isClosed(partition, "replica") ? undefined : new PartitionSnapshot(this.#db, partition);
   }
 
   async #beginClearing(partition: Partition, what: Holding, own: WriterId, replacing: Replacing): Promise<void> {
@@ -397,6 +464,15 @@ export class Store {
   close(): Promise<void> {
     return this.#db.close();
   }
+}
+
+/** Whether a frontier holds every head, of the same history where both end at one number. */
+function contains(frontier: readonly StreamHead[], held: readonly StreamHead[]): boolean {
+  const heads = new Map(frontier.map((head) => [head.writer, head]));
+  return held.every(({ writer, seq, hash }) => {
+    const head = heads.get(writer);
+    return head !== undefined && (head.seq > seq || (head.seq === seq && head.hash === hash));
+  });
 }
 
 function readerOf(tenant: string, decay: DecaySettings, read: <K extends Kind>(kind: K, id: string) => GraphRecord | undefined): GraphReader {
