@@ -13,7 +13,11 @@ export interface ActiveFault {
   readonly nodes: readonly SimNode[];
   /** It is over in the moment it happens. */
   readonly instant: boolean;
+  /** It happens to what crosses between them, not to themselves. */
+  readonly link: boolean;
 }
+
+const OF_LINKS: ReadonlySet<FaultKind> = new Set<FaultKind>(["cut", "one-way", "split", "flap", "slow", "trickle", "link-stall", "release"]);
 
 /** Makes the faults of a list happen until `stop`; then everything is healed, and every node runs. */
 export class Faults {
@@ -108,7 +112,7 @@ export class Faults {
     this.#strikes = this.#strikes.filter((one) => one !== strike);
     this.#scheduler.note(`fault: ${node.name} dies ${at.when} ${EFFECT_WORDS[at.kind]}`);
     const { rng, fault } = strike;
-    if (this.#disksLost && rng.chance(0.5) && this.#mayLose(node)) this.#loseDisk("strike", node, fault.lastsMs);
+    if (this.#disksLost && rng.chance(0.5) && this.#mayLose(node)) this.#loseDisk("lose-disk", node, fault.lastsMs);
     else this.#crash("strike", node, rng.pick(["kill", "power", "torn"] as const), fault.lastsMs);
   }
 
@@ -278,7 +282,7 @@ export class Faults {
     const { network, nodes } = this.#federation;
     const ways = nodes.flatMap((from) => nodes.filter((to) => to !== from).map((to) => [from, to] as const));
     const step = lastsMs / ways.length;
-    const all = { kind, nodes, instant: false };
+    const all = { kind, nodes, instant: false, link: true };
     this.#note("links stop one by one, to be released in another order");
     this.onBegin(all);
     for (const [at, [from, to]] of rng.shuffle(ways).entries())
@@ -310,12 +314,12 @@ export class Faults {
   }
 
   #instant(kind: FaultKind, nodes: readonly SimNode[]): void {
-    this.onBegin({ kind, nodes, instant: true });
+    this.onBegin({ kind, nodes, instant: true, link: false });
   }
 
   /** Ends by itself, or with everything. @param what a line of the story, at both ends */
   #lasts(kind: FaultKind, nodes: readonly SimNode[], ms: number, heal: () => void, what?: string): void {
-    const active = { kind, nodes, instant: false };
+    const active = { kind, nodes, instant: false, link: OF_LINKS.has(kind) };
     if (what !== undefined) this.#note(what);
     this.onBegin(active);
     this.#scheduler.after(ms, () => {

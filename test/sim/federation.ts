@@ -57,6 +57,7 @@ export class Federation {
   readonly nodes: SimNode[] = [];
   readonly network: SimNetwork;
   readonly #hosts = new Map<NodeId, SimNode>();
+  readonly #writers = new Map<string, string>();
   readonly #scheduler: Scheduler;
   readonly #rng: Rng;
   readonly #profile: Profile;
@@ -66,9 +67,11 @@ export class Federation {
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
   onEffect: (node: SimNode, at: EffectAt) => void = () => {};
   /** A frame leaves, arrives, or will not. */
-  onFrame: (step: "sent" | "arrived" | "lost", from: NodeId, to: NodeId, frame: Uint8Array) => void = () => {};
+  onFrame: (moment: "sent" | "arrived" | "lost", from: SimNode, to: SimNode, frame: Uint8Array) => void = () => {};
   /** A batch is taken by the disk, or complete. */
-  onDisk: (node: SimNode, step: "begun" | "complete", entries: Entries) => void = () => {};
+  onDisk: (moment: "begun" | "complete", node: SimNode, entries: Entries, writer: string | undefined) => void = () => {};
+  onSnapshot: (node: SimNode) => void = () => {};
+  onDeath: (node: SimNode) => void = () => {};
   /** Errors that no node may have: a broken invariant, a store it cannot read. */
   readonly failures: string[] = [];
 
@@ -81,10 +84,10 @@ export class Federation {
     this.network.watcher = {
       onSend: (from) => this.#survives(from, "before"),
       onSent: (from, to, frame) => {
-        this.onFrame("sent", from, to, frame);
+        this.onFrame("sent", this.#on(from), this.#on(to), frame);
         this.#survives(from, "after");
       },
-      onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", from, to, frame),
+      onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
     this.#firstMembers = NAMES.slice(0, profile.nodeCount);
     for (const name of this.#firstMembers) this.addNode(name);
@@ -147,6 +150,7 @@ export class Federation {
   crash(node: SimNode, how: Death): void {
     if (!node.running) return;
     this.#scheduler.note(`${node.name} ${how === "kill" ? "is killed" : how === "power" ? "loses power" : "loses power, its log torn"}`);
+    this.onDeath(node);
     node.running = false;
     node.generation++;
     node.process = undefined;
@@ -209,14 +213,23 @@ export class Federation {
     });
   }
 
+  /** Whose stream it is: the node's name, with a stroke for each incarnation after its first. */
+  nameOf(writer: string): string {
+    return this.#writers.get(writer) ?? writer.slice(0, 6);
+  }
+
   /** Every node runs, and knows its layout. */
   get formed(): boolean {
     return this.nodes.every((node) => node.process?.engine.layout !== undefined);
   }
 
+  #on(host: NodeId): SimNode {
+    return this.#hosts.get(host) as SimNode;
+  }
+
   /** @returns whether the sender still lives */
   #survives(host: NodeId, when: "before" | "after"): boolean {
-    const node = this.#hosts.get(host) as SimNode;
+    const node = this.#on(host);
     const { generation } = node;
     this.onEffect(node, { kind: "send", when });
     return node.generation === generation;
@@ -232,10 +245,10 @@ export class Federation {
         this.onEffect(node, { kind: "persist", when: "before" });
         return alive();
       },
-      onBegun: (entries) => this.onDisk(node, "begun", entries),
+      onBegun: (entries) => this.onDisk("begun", node, entries, node.process?.engine.writer),
       onWrite: (entries) => {
         this.#registry.saw(node.name, entries);
-        this.onDisk(node, "complete", entries);
+        this.onDisk("complete", node, entries, node.process?.engine.writer);
         this.onEffect(node, { kind: "durable", when: "after" });
       },
     };
@@ -243,6 +256,11 @@ export class Federation {
     if (!alive()) return;
     const store = await Store.open(db as unknown as Level, NO_INDEX, (length) => system.randomBytes(length));
     if (!alive()) return;
+    const snapshot = store.snapshot.bind(store);
+    store.snapshot = () => {
+      this.onSnapshot(node);
+      return snapshot();
+    };
     const network = this.network.join(node.id);
     const engine = new Engine({
       store,
@@ -265,8 +283,17 @@ export class Federation {
       keyring: this.#keyring,
       latencyMs: (peer) => network.latencyMs(peer),
     });
+    this.#know(engine.writer, node.name);
     node.process = { engine, router, monotonic: () => system.monotonic() };
     await engine.start();
+  }
+
+  #know(writer: string, name: string): void {
+    if (this.#writers.has(writer)) return;
+    const taken = new Set(this.#writers.values());
+    let free = name;
+    while (taken.has(free)) free += "'";
+    this.#writers.set(writer, free);
   }
 
   /** A disk that refuses ends a process, as it must; anything else that ends one is a fault of ours. */

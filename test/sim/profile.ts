@@ -68,8 +68,11 @@ function drawWorkload(rng: Rng): WorkloadSettings {
   };
 }
 
+/** Over in a moment, so they meet less than what lasts. */
+const DEATHS: ReadonlySet<FaultKind> = new Set<FaultKind>(["kill", "power", "torn", "strike"]);
+
 function drawFaultSettings(rng: Rng, durationMs: number): FaultSettings {
-  const kinds = FAULT_KINDS.filter((kind) => !NOT_DRAWN.has(kind) && rng.chance(0.3));
+  const kinds = FAULT_KINDS.filter((kind) => !NOT_DRAWN.has(kind) && rng.chance(DEATHS.has(kind) ? 0.45 : 0.3));
   // Between any two of its effects is where a node's death says most.
   const weighted = kinds.includes("strike") ? [...kinds, ...kinds.map((): FaultKind => "strike")] : kinds;
   return { kinds: weighted, everyMs: Math.max(150, durationMs / rng.between(3, 30)), lastsMs: rng.between(200, 4000) };

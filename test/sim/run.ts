@@ -1,3 +1,4 @@
+import { type Counts, Coverage } from "./coverage.ts";
 import { Faults } from "./faults.ts";
 import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
@@ -7,7 +8,9 @@ import { readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { drawFaults, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
+import { Steps } from "./steps.ts";
 import { checkAcknowledged, checkAtRest, Registry } from "./store-checker.ts";
+import { Story } from "./story.ts";
 import { DrawnPlan, keyOf, ListedPlan, type Plan, Workload } from "./workload.ts";
 
 export interface RunOptions {
@@ -29,6 +32,7 @@ export interface RunResult {
   readonly events: number;
   readonly frames: number;
   readonly simulatedMs: number;
+  readonly coverage: Counts;
   /** All that happened: `runSchedule` does it again. */
   readonly schedule: Schedule;
 }
@@ -76,21 +80,42 @@ class Run {
   readonly #federation: Federation;
   readonly #workload: Workload;
   readonly #violations: Violation[] = [];
+  readonly #coverage = new Coverage();
+  readonly #story: Story | undefined;
 
   constructor(schedule: Schedule, plan: Plan, story: ((line: string) => void) | undefined) {
     this.#schedule = schedule;
     this.#profile = schedule.profile;
     this.#rng = new Rng(schedule.seed);
-    this.#scheduler.story = story;
-    this.#scheduler.note(`seed ${schedule.seed}: ${JSON.stringify(this.#profile)}`);
     this.#registry = new Registry(() => this.#federation.nodes.map((node) => node.disk.durable()), this.#profile.replicationFactor);
     this.#federation = new Federation(this.#scheduler, this.#rng.fork("federation"), this.#profile, this.#registry);
+    this.#story = story === undefined ? undefined : new Story(this.#scheduler, this.#federation, story);
+    this.#scheduler.note(`seed ${schedule.seed}: ${JSON.stringify(this.#profile)}`);
+    this.#watch();
     const { nodes } = this.#federation;
     const doors = nodes.map((node) => this.#federation.door(node));
     this.#workload = new Workload(this.#scheduler, doors, this.#profile.workload, plan, (operation) => {
       const disks = nodes.map((node) => node.disk.durable());
       this.#violations.push(...checkAcknowledged(operation, keyOf(operation), this.#registry, disks, this.#profile.replicationFactor));
     });
+  }
+
+  /** What is under way where, for the coverage and the story. */
+  #watch(): void {
+    const steps = new Steps({
+      begins: (step, where) => this.#coverage.begins(step, where),
+      happens: (step, where) => this.#coverage.happens(step, where),
+    });
+    this.#federation.onFrame = (moment, from, to, frame) => {
+      steps.frame(moment, from, to, frame);
+      this.#story?.frame(moment, from, to, frame);
+    };
+    this.#federation.onDisk = (moment, node, entries, writer) => {
+      steps.disk(moment, node, entries, writer);
+      this.#story?.disk(moment, node, entries);
+    };
+    this.#federation.onSnapshot = (node) => steps.snapshot(node);
+    this.#federation.onDeath = (node) => steps.died(node);
   }
 
   async live(): Promise<void> {
@@ -105,6 +130,8 @@ class Run {
     } catch (error) {
       if (!(error instanceof Storm)) throw error;
       this.#violations.push({ checker: "storm", message: error.message });
+    } finally {
+      this.#story?.end();
     }
   }
 
@@ -119,6 +146,7 @@ class Run {
       events: this.#scheduler.eventCount,
       frames: this.#federation.network.frameCount,
       simulatedMs: this.#scheduler.now,
+      coverage: this.#coverage.counts,
       schedule: this.#schedule,
     };
   }
@@ -141,6 +169,8 @@ class Run {
 
   async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
     const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost);
+    faults.onBegin = (fault) => this.#coverage.faultBegins(fault);
+    faults.onEnd = (fault) => this.#coverage.faultEnds(fault);
     faults.start(this.#schedule[phase]);
     await this.#scheduler.run(this.#scheduler.now + ms);
     faults.stop();

@@ -1,4 +1,3 @@
-import { decode } from "cborg";
 import { ApiError } from "../../node/errors.ts";
 import type { Outcome } from "../../node/ports.ts";
 import type { Level, NodeId } from "../../protocol/ids.ts";
@@ -7,11 +6,13 @@ import { Federation, type SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import type { ReadAnswer } from "./operations.ts";
 import type { Profile } from "./profile.ts";
+import { frameKind } from "./raw-frame.ts";
 import { readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { Scheduler } from "./scheduler.ts";
 import { CALM } from "./sim-network.ts";
 import { checkAtRest, Registry } from "./store-checker.ts";
+import { Story } from "./story.ts";
 
 /** A quiet federation of three with two copies and a witness of everything: what happens on it, a scenario decides step by step. */
 const QUIET: Profile = {
@@ -26,10 +27,6 @@ const QUIET: Profile = {
   birth: undefined,
   durationMs: 0,
 };
-
-/** Messages of protocol/message.ts and, behind `formation`, of protocol/formation-message.ts, as a scenario names them. */
-const MESSAGES = ["", "hello", "formation", "layout", "push", "held", "want", "repair", "ask", "told", "forward", "forwarded", "digest", "refused"];
-const FORMATION = ["", "prepare", "promise", "propose", "yes", "nack", "formed", "ask"];
 
 export interface How {
   readonly level?: Level;
@@ -53,9 +50,13 @@ export class Stage {
 
   constructor(story?: (line: string) => void, nodeCount = QUIET.nodeCount) {
     const rng = new Rng("stage");
-    this.scheduler.story = story;
     this.registry = new Registry(() => this.federation.nodes.map((node) => node.disk.durable()), QUIET.replicationFactor);
     this.federation = new Federation(this.scheduler, rng, { ...QUIET, nodeCount }, this.registry);
+    if (story !== undefined) {
+      const told = new Story(this.scheduler, this.federation, story);
+      this.federation.onFrame = (moment, from, to, frame) => told.frame(moment, from, to, frame);
+      this.federation.onDisk = (moment, node, entries) => told.disk(moment, node, entries);
+    }
     [this.alice, this.bob, this.carol] = this.federation.nodes as [SimNode, SimNode, SimNode];
   }
 
@@ -79,7 +80,7 @@ export class Stage {
   /** Frames of some kinds, from one node, go nowhere (or not to one other); until `lift`. @param kinds a message's name, or "formation/propose" */
   drop(kinds: readonly string[], from: SimNode, seen: (to: NodeId, frame: Uint8Array) => void = () => {}, only?: SimNode): void {
     this.federation.network.filter = (sender, to, frame) => {
-      if (sender !== from.id || !kinds.includes(kindOf(frame)) || (only !== undefined && only.id !== to)) return true;
+      if (sender !== from.id || !kinds.includes(frameKind(frame)) || (only !== undefined && only.id !== to)) return true;
       seen(to, frame);
       return false;
     };
@@ -144,10 +145,4 @@ export class Stage {
     const failures = this.federation.failures.map((message) => ({ checker: "process", message }));
     return [...this.registry.violations, ...failures, ...checkAtRest(nodes, this.registry, [], QUIET.replicationFactor, (streams) => streams.flat())];
   }
-}
-
-function kindOf(frame: Uint8Array): string {
-  const message = (decode(frame) as unknown[])[4] as [number, ...unknown[]];
-  const name = MESSAGES[message[0]] as string;
-  return name === "formation" ? `formation/${FORMATION[(decode(message[1] as Uint8Array) as [number])[0]]}` : name;
 }
