@@ -147,14 +147,15 @@ describe("while the secret is replaced", () => {
 
 describe("a revoked identity", () => {
   it("is refused with that reason, told so, in one line on each side, and does not dial in a hurry", async () => {
-    const alice = await testNet({ isRevoked: (node) => node === mallory?.net.self });
+    const speed = 3;
+    const alice = await testNet({ speed, isRevoked: (node) => node === mallory?.net.self });
     let mallory: TestNet | undefined;
-    mallory = await testNet({ seed: 601, isMember: () => true });
+    mallory = await testNet({ speed, seed: 601, isMember: () => true });
     await expect(mallory.net.dial(alice.address())).rejects.toMatchObject({ code: "UNREACHABLE" });
     await expect(alice.net.dial(mallory.address())).rejects.toMatchObject({ code: "UNREACHABLE" });
     await stopNet(mallory);
-    mallory = await testNet({ seed: 601, peers: [alice.address()] });
-    await pause(3_000);
+    mallory = await testNet({ speed, seed: 601, peers: [alice.address()] });
+    await pause(3_000 / speed);
     const tries = refusals(mallory, "revoked");
     expect(tries).toBeGreaterThan(1);
     expect(tries).toBeLessThanOrEqual(8);

@@ -85,8 +85,8 @@ describe("a member that wants more than its share", () => {
 describe("strangers", () => {
   const LIBP2P = Buffer.from("\x13/multistream/1.0.0\n");
 
-  it("that say nothing, or never finish asking for a page, stand five seconds, as many as the door holds; who speaks gets in", async () => {
-    const alice = await testNet();
+  it("that say nothing, or never finish asking for a page, stand five seconds of its clock, as many as the door holds; who speaks gets in", async () => {
+    const alice = await testNet({ speed: 3 });
     const asking = new Crowd(alice.port(), Buffer.from("GET /health HTTP/1.1\r\nhost: a\r\n"));
     const crowd = new Crowd(alice.port());
     await crowd.open(DOOR_SOCKETS_MAX + 50);
@@ -94,7 +94,7 @@ describe("strangers", () => {
     await until(() => crowd.standing + asking.standing <= DOOR_SOCKETS_MAX, "the oldest to be sent away");
     expect(alice.counts.get("connection_error:too_many_waiting")).toBe(53);
     expect((await fetch(`http://${alice.address()}/health`)).status).toBe(200);
-    const bob = await testNet({ peers: [alice.address()] });
+    const bob = await testNet({ speed: 3, peers: [alice.address()] });
     await until(() => joined(alice, bob), "a link");
     await until(() => crowd.standing + asking.standing === 0, "the others to be sent away", 8_000);
   });

@@ -1,29 +1,30 @@
 import { afterEach, describe, expect, it } from "vitest";
-import type { System } from "../../node/ports.ts";
-import { system } from "../../node/system.ts";
+import { FEDERATION_PROTOCOLS } from "../../node/net/links.ts";
 import type { NodeId } from "../../protocol/ids.ts";
+import { helloOf, liarAt, stopLiars } from "./net-liars.ts";
 import { stopAll, stopNet, testNet, until } from "./net-nodes.ts";
 
-afterEach(stopAll);
+afterEach(async () => {
+  await stopLiars();
+  await stopAll();
+});
 
-/** All clocks of these nodes run faster, so that ten of their seconds are a few of ours. */
 const SPEED = 3;
-const fast: System = { ...system, monotonic: () => SPEED * system.monotonic(), after: (ms, run) => system.after(ms / SPEED, run) };
 const SWITCH_MS = 10_000 / SPEED;
 
 describe("two processes with one identity", () => {
   it("are heard in turn, ten seconds each, told as gone and connected, without a storm; the one that stays has the link", async () => {
-    const alice = await testNet({ system: fast });
+    const alice = await testNet({ speed: SPEED });
     const events: { at: number; peer: NodeId; connected: boolean }[] = [];
     alice.net.onPeer = (peer, connected) => void events.push({ at: performance.now(), peer, connected });
-    const first = await testNet({ seed: 700, system: fast, peers: [alice.address()] });
+    const first = await testNet({ seed: 700, speed: SPEED, peers: [alice.address()] });
     await until(() => events.length === 1, "the first");
-    const twin = await testNet({ seed: 700, system: fast, peers: [alice.address()] });
+    const twin = await testNet({ seed: 700, speed: SPEED, peers: [alice.address()] });
     expect(twin.net.self).toBe(first.net.self);
     const started = performance.now();
     const heard = new Set<number>();
     alice.net.onFrame = (_, frame) => void heard.add(frame[0]!);
-    while (performance.now() - started < 3 * SWITCH_MS + 1_000) {
+    while (performance.now() - started < 2 * SWITCH_MS + 1_500) {
       first.net.send(alice.net.self, Uint8Array.of(1));
       twin.net.send(alice.net.self, Uint8Array.of(2));
       await new Promise((resolve) => setTimeout(resolve, 20));
@@ -40,16 +41,16 @@ describe("two processes with one identity", () => {
     await stopNet(first);
     await until(() => alice.net.connected().length === 1 && twin.net.connected().length === 1, "the one that stays");
     const settled = events.length;
-    await new Promise((resolve) => setTimeout(resolve, 1.5 * SWITCH_MS));
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
     expect(events.length).toBe(settled);
     expect(events.at(-1)!.connected).toBe(true);
   }, 40_000);
 
   it("a restart is no twin: the new process is heard at once, though the old one's end was not noticed", async () => {
-    const alice = await testNet({ system: fast });
-    const before = await testNet({ seed: 701, system: fast, peers: [alice.address()] });
+    const alice = await testNet({ speed: SPEED });
+    const before = await testNet({ seed: 701, speed: SPEED, peers: [alice.address()] });
     await until(() => alice.peers.length === 1, "the first");
-    const after = await testNet({ seed: 701, system: fast });
+    const after = await testNet({ seed: 701, speed: SPEED });
     const asked = performance.now();
     await after.net.dial(alice.address());
     await until(() => after.net.connected().length === 1, "the second");
@@ -57,5 +58,16 @@ describe("two processes with one identity", () => {
     expect(alice.peers.map(({ connected }) => connected)).toEqual([true, false, true]);
     expect(alice.counts.get("connection_error:identity_twice")).toBeUndefined();
     await stopNet(before);
+  });
+
+  it("are told apart also when the newer greets on a connection that is in use", async () => {
+    const alice = await testNet();
+    const liar = await liarAt(alice);
+    liar.stream.send(helloOf(liar, "1".repeat(32)));
+    await until(() => alice.peers.length === 1, "the link");
+    const stream = await liar.connection.newStream(FEDERATION_PROTOCOLS);
+    stream.send(helloOf(liar, "2".repeat(32)));
+    await until(() => alice.peers.length === 3, "gone and connected");
+    expect(alice.peers.map(({ connected }) => connected)).toEqual([true, false, true]);
   });
 });
