@@ -41,14 +41,14 @@ export const PEER_QUEUE_MAX_BYTES = 32 * 1024 * 1024;
 export const DOOR_SOCKETS_MAX = 256;
 /** Connections that are being admitted, on each port: a handshake takes milliseconds, so a whole federation that comes back at once fits. */
 export const PENDING_CONNECTIONS_MAX = 200;
-/** Taken from a connection before it is admitted: the handshake needs 2 KB, and a stranger gets no more memory than this. */
-export const STRANGER_MAX_BYTES = 256 * 1024;
 /** Connections of one identity: two when both sides dial at once, and a few of an earlier process that nobody has found dead yet. */
 export const CONNECTIONS_A_PEER_MAX = 8;
 /** Streams a peer may hold open on one connection: it needs two. */
 export const STREAMS_A_CONNECTION_MAX = 32;
-/** Bytes that wait in one connection for the socket: answers of the muxer to a peer that asks and does not read. Streams wait in their queues. */
-export const CONNECTION_WRITE_MAX_BYTES = 32 * 1024 * 1024;
+/** Bytes that wait in one connection for the socket: answers of the muxer to a peer that asks and does not read. Frames wait in their own queue. */
+export const CONNECTION_WRITE_MAX_BYTES = 4 * 1024 * 1024;
+/** Pings and answers that wait in front of a peer's queue; a peer that pings without reading gets no more. */
+export const FIRST_FRAMES_MAX = 16;
 /** One WebSocket message. Four times the largest piece that is sent, and what a proxy in between has to hold. */
 export const WEBSOCKET_MESSAGE_MAX_BYTES = 256 * 1024;
 /** Nodes whose addresses are kept and that are dialled: four times the largest federation, for those that came and went. */

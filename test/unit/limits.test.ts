@@ -36,6 +36,17 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   WIRE_ITEMS_MAX: "test/unit/codec.test.ts",
   FRAME_MAX_BYTES: "test/unit/frame.test.ts",
   PEER_QUEUE_MAX_BYTES: "here",
+  DOOR_SOCKETS_MAX: "test/contract/net-crowd.test.ts",
+  PENDING_CONNECTIONS_MAX: "test/contract/net-crowd.test.ts",
+  CONNECTIONS_A_PEER_MAX: "test/contract/net-crowd.test.ts",
+  STREAMS_A_CONNECTION_MAX: "test/contract/net-crowd.test.ts",
+  CONNECTION_WRITE_MAX_BYTES: "test/contract/net-crowd.test.ts",
+  FIRST_FRAMES_MAX: "here",
+  WEBSOCKET_MESSAGE_MAX_BYTES: "test/contract/net-ingress.test.ts",
+  KNOWN_NODES_MAX: "test/unit/net-addresses.test.ts",
+  CARDS_A_FRAME_MAX: "test/unit/net-frames.test.ts",
+  CARD_ADDRESSES_MAX: "test/unit/net-frames.test.ts",
+  CARDS_FRAME_MAX_BYTES: "test/unit/net-frames.test.ts",
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",
   PULLS_MAX: "test/unit/catch-up.test.ts",
   SERVES_MAX: "here",
@@ -145,6 +156,17 @@ describe("what waits, and one more", () => {
     expect(writer.push(FRAME_KIND.data, new Uint8Array(room + 1))).toBe(false);
     expect(writer.push(FRAME_KIND.data, new Uint8Array(room))).toBe(true);
     expect(writer.waitingBytes).toBe(limits.PEER_QUEUE_MAX_BYTES);
+    writer.close();
+  });
+
+  it("FIRST_FRAMES_MAX pings and answers wait in front of a peer that takes nothing; one more is dropped (P8)", () => {
+    const stuck = { addEventListener: () => undefined, send: () => false, writeBufferLength: 0 } as unknown as Stream;
+    const writer = new FrameWriter(stuck, limits.PEER_QUEUE_MAX_BYTES, () => undefined);
+    for (let i = 0; i < limits.FIRST_FRAMES_MAX; i++) writer.pushFirst(FRAME_KIND.pong, new Uint8Array(4));
+    const full = writer.waitingBytes;
+    expect(full).toBe(limits.FIRST_FRAMES_MAX * 8);
+    writer.pushFirst(FRAME_KIND.pong, new Uint8Array(4));
+    expect(writer.waitingBytes).toBe(full);
     writer.close();
   });
 
