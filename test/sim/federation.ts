@@ -57,7 +57,7 @@ export class Federation {
     this.#profile = profile;
     this.#registry = registry;
     this.network = new SimNetwork(scheduler, rng.fork("network"), profile.network);
-    this.nodes = NAMES.slice(0, profile.nodeCount).map((name) => this.#newNode(name));
+    this.nodes = Array.from({ length: profile.nodeCount }, (_, place) => this.#newNode(NAMES[place] ?? `member-${place + 1}`));
     for (const node of this.nodes) this.network.addNode(node.id);
   }
 
