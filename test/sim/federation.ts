@@ -89,7 +89,7 @@ export class Federation {
       },
       onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
-    this.#firstMembers = NAMES.slice(0, profile.nodeCount);
+    this.#firstMembers = Array.from({ length: profile.nodeCount }, (_, place) => NAMES[place] ?? `member-${place + 1}`);
     for (const name of this.#firstMembers) this.addNode(name);
   }
 
