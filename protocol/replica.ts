@@ -88,8 +88,8 @@ const HANDOVER_MS = 200;
 const LEFTOVER_MS = 1000;
 /** Copies that are in no group any more, of which the group is asked at a time. */
 const LEFTOVERS_AT_A_TIME = 16;
-/** An empty copy that lacks more deltas than this takes the partition as it is: replaying costs about what copying a record does, and records are fewer. */
-const SNAPSHOT_MIN_DELTAS = 2000;
+/** An empty copy that lacks at least so many deltas takes the partition as it is: a delta replayed costs more than the records it left, and these are fewer. */
+const SNAPSHOT_MIN_DELTAS = 64;
 /** Partitions taken as snapshots at a time. */
 const SNAPSHOTS_TAKEN_MAX = 2;
 /** After a snapshot failed the log is tried for so long, ms. */
@@ -234,6 +234,20 @@ export class Replica {
     const effects: Effect[] = [];
     this.#review(effects);
     return effects;
+  }
+
+  /** Full replicas that count and are connected: who may give a snapshot of the partition. */
+  snapshotSources(partition: Partition): NodeId[] {
+    return groupOf(this.layout, partition).replicas.flatMap((member) =>
+      this.#members.isConnected(member.writer) && this.#counts(member.writer) ? [member.node] : [],
+    );
+  }
+
+  /** A snapshot that a crash interrupted goes on. @returns false when this node does not keep the partition any more */
+  takesUp(partition: Partition): boolean {
+    if (!this.#members.keepsAs(partition, "replica")) return false;
+    this.#fetching.add(partition);
+    return true;
   }
 
   /** A snapshot took the place of the partition's copy; what it holds. Undefined: it did not come. */
@@ -978,12 +992,9 @@ export class Replica {
     for (const [partition, deltas] of lacks) {
       if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
       if (deltas < SNAPSHOT_MIN_DELTAS || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
-      const from = groupOf(this.layout, partition).replicas.flatMap((member) =>
-        this.#members.isConnected(member.writer) && this.#counts(member.writer) ? [member.node] : [],
-      );
-      if (from.length === 0) continue;
+      if (this.snapshotSources(partition).length === 0) continue;
       this.#fetching.add(partition);
-      effects.push({ type: "fetch", partition, from });
+      effects.push({ type: "fetch", partition });
     }
   }
 
