@@ -44,7 +44,9 @@ const somePartition = fc.nat({ max: 256 }) as fc.Arbitrary<number> as fc.Arbitra
 const someCount = fc.nat({ max: Number.MAX_SAFE_INTEGER });
 const someBytes = fc.uint8Array({ maxLength: 200 });
 const someHeads = fc.array(fc.record({ partition: somePartition, writer: someWriter, seq: someCount, hash: someHash }), { maxLength: 6 });
-const someMarks = fc.array(fc.record({ partition: somePartition, writer: someWriter, seq: someCount, hash: someHash, keptFrom: someCount }), { maxLength: 6 });
+const someMarks = fc.array(fc.record({ partition: somePartition, writer: someWriter, seq: someCount, hash: someHash, keptFrom: someCount }), {
+  maxLength: 6,
+});
 const someStart = fc.record({ count: someCount, id: fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: 32, maxLength: 32 }) });
 const someEnvelopes = fc.array(fc.record({ headerBytes: someBytes, sealedBody: someBytes }), { maxLength: 4 });
 const someMessage: fc.Arbitrary<Message> = fc.oneof(
@@ -91,7 +93,14 @@ const someMessage: fc.Arbitrary<Message> = fc.oneof(
     own: someHeads,
   }),
   fc
-    .record({ type: fc.constant("report" as const), id: someCount, at: fc.nat(), parts: fc.integer({ min: 1, max: REPORT_PARTS_MAX }), heads: someHeads, marks: someMarks })
+    .record({
+      type: fc.constant("report" as const),
+      id: someCount,
+      at: fc.nat(),
+      parts: fc.integer({ min: 1, max: REPORT_PARTS_MAX }),
+      heads: someHeads,
+      marks: someMarks,
+    })
     .map(({ at, ...report }) => ({ ...report, part: at % report.parts })),
   fc.record({ type: fc.constant("vote" as const), bytes: someBytes }),
   fc.record({ type: fc.constant("ready" as const), partitions: fc.array(somePartition, { maxLength: 257 }) }),

@@ -138,7 +138,13 @@ const layout = layoutOf({
   members: [{ node: ALICE, name: "node-1", incarnation: INCARNATION, zone: "a", weight: 1 }],
 });
 
-const joining = { node: "12D3KooWBob1111111111111111111111111111111111111111" as NodeId, name: "node-2", incarnation: INCARNATION, zone: "b", weight: 2 };
+const joining = {
+  node: "12D3KooWBob1111111111111111111111111111111111111111" as NodeId,
+  name: "node-2",
+  incarnation: INCARNATION,
+  zone: "b",
+  weight: 2,
+};
 const following = staged(layout, { members: [...layout.members, joining], replicationFactor: 2 }, "change-1");
 const marks = [{ partition: PARTITION, writer: OTHER_WRITER, seq: 4, hash: DELTAS[3]!.delta.hash }];
 const start = { count: 3, id: "5a".repeat(16) };
@@ -244,7 +250,11 @@ export const MESSAGES: readonly MessageSample[] = [
     },
   },
   { name: "ready", version: 2, message: { type: "ready", partitions: [PARTITION, SYSTEM_PARTITION] } },
-  { name: "snapshot-want, from the beginning", version: 2, message: { type: "snapshot-want", partition: PARTITION, id: 11, after: new Uint8Array() } },
+  {
+    name: "snapshot-want, from the beginning",
+    version: 2,
+    message: { type: "snapshot-want", partition: PARTITION, id: 11, after: new Uint8Array() },
+  },
   {
     name: "snapshot-part, the last",
     version: 2,
