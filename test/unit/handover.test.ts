@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { StreamHead } from "../../protocol/frontier.ts";
 import { Handovers, type HandoverWorld, isHandedOver } from "../../protocol/handover.ts";
 import type { Partition, WriterId } from "../../protocol/ids.ts";
-import { type Base, baseOf, Knowledge } from "../../protocol/knowledge.ts";
+import { type Base, Knowledge } from "../../protocol/knowledge.ts";
 import { groupOf, type Layout, type Member, type Owners, PARTITIONS } from "../../protocol/layout.ts";
 import type { KeptMark } from "../../protocol/message.ts";
 import { LEAVING_JOINT, MOVING, MOVING_JOINT } from "./change-world.ts";
