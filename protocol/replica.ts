@@ -568,12 +568,7 @@ export class Replica {
   toldBy(member: WriterId): ToldBefore | undefined {
     const start = this.#starts.get(member);
     if (start === undefined || this.#knowledge.base(member) === undefined) return undefined;
-    return {
-      start,
-      layoutVersion: this.layout.version,
-      heads: this.#knowledge.all(member, "heads"),
-      marks: this.#knowledge.all(member, "marks"),
-    };
+    return { start, layoutVersion: this.layout.version, heads: this.#toldAsKept(member, "heads"), marks: this.#toldAsKept(member, "marks") };
   }
   /** A member goes by another layout of the same number: an operator has to choose. */
   get conflict(): { readonly peer: NodeId; readonly version: number } | undefined {
@@ -930,14 +925,24 @@ export class Replica {
   }
 
   #digestForPeer(other: WriterId): string {
-    const shared = this.#shared(other);
-    return digestOf((["heads", "marks"] as const).flatMap((kind) => shared.flatMap((partition) => this.#streams[kind].durableHeads(partition))));
+    const of = (kind: Kind): StreamHead[] =>
+      this.#shared(other).flatMap((partition) => (this.#keepsIn(partition, kind) ? this.#streams[kind].durableHeads(partition) : []));
+    return digestOf([...of("heads"), ...of("marks")]);
   }
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
-    const told = [...this.#knowledge.all(other, "heads"), ...this.#knowledge.all(other, "marks")];
+    const told = [...this.#toldAsKept(other, "heads"), ...this.#toldAsKept(other, "marks")];
     return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
+  }
+
+  /** Of what a member told, what the layout has it keep: other copies it may drop, without a word and under this very version. */
+  #toldAsKept(member: WriterId, kind: Kind): StreamHead[] {
+    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#keepsIn(partition, kind, member));
+  }
+
+  #keepsIn(partition: Partition, kind: Kind, member = this.#writer): boolean {
+    return this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness", member);
   }
 
   // ---- counting others -----------------------------------------------------------------------------------------
@@ -966,7 +971,7 @@ export class Replica {
   }
 
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
-    if (!this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) return;
+    if (!this.#keepsIn(partition, kind)) return;
     if (kind === "heads" && this.#fetching.has(partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
   }
@@ -1038,7 +1043,7 @@ export class Replica {
     let asked = 0;
     for (const kind of ["heads", "marks"] as const) {
       for (const partition of [...this.#streams[kind].partitions()]) {
-        if (this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) continue;
+        if (this.#keepsIn(partition, kind)) continue;
         const group = groupOf(this.layout, partition);
         if (holdsAll(group, partition, new Map(this.#streams[kind].durableFrontier(partition)), this.#handoverWorld())) {
           effects.push({ type: "drop", partition, kind });

@@ -565,6 +565,19 @@ describe("a copy that is in no group any more", () => {
     expect(world.at("alice").replica.standing).toBe("counting");
   });
 
+  it("is no difference for ever after: the comparison of all heads is silent again", () => {
+    const world = moved();
+    world.adopt(DONE);
+    world.pass(3000);
+    world.forgetWhatWasSeen();
+    for (const site of world.sites.values())
+      for (const other of world.sites.values()) world.do(site, site.replica.compareWith(other.member.node, world.now));
+    world.settle();
+    expect(world.messages("digest").filter(({ reply }) => reply)).toEqual([]);
+    expect(world.messages("digest").length).toBeGreaterThan(0);
+    expect(world.messages("report")).toEqual([]);
+  });
+
   it("is not dropped before the change is done, whatever they hold: the old group still counts", () => {
     const world = moved();
     world.pass(5000);
