@@ -120,6 +120,10 @@ export class Replica {
   #base: Base;
   #standing: Standing = "unlisted";
   #askedToCount = false;
+  /** A comparison has shown that this disk is a copy: whatever it catches up with now, it never counts. */
+  #isCopy = false;
+  /** This node's own stream, by partition, as it was on disk when it started. */
+  readonly #ownAtStart: ReadonlyMap<Partition, number>;
   #conflict: { readonly peer: NodeId; readonly version: number } | undefined;
   #lastReport: number;
   #highWater: Hlc;
@@ -135,6 +139,7 @@ export class Replica {
     this.#writer = start.writer;
     this.#state = start.state;
     this.#streams = { heads: new Streams(start.heads), marks: new Streams(start.marks) };
+    this.#ownAtStart = new Map(start.heads.flatMap(({ partition, writer, seq }) => (writer === start.writer ? [[partition, seq]] : [])));
     this.#highWater = start.highWater;
     this.#lastReport = start.firstBarrier;
     this.#wallLead = start.wallLead;
@@ -666,15 +671,23 @@ export class Replica {
       layoutVersion: this.layout.version,
       startAt: this.#start.startAt,
       held: (kind, partition, writer) => this.#streams[kind].staged(partition, writer).seq,
-      ownSeq: (partition) => Math.max(this.#streams.heads.staged(partition, this.#writer).seq, this.#start.ownSeqGivenUp(partition)),
+      ownSeq: (partition) => this.#ownSeq(partition),
       ownHash: (partition, seq) => this.#ownHash(partition, seq),
     });
     if (reason !== undefined) {
+      this.#isCopy = true;
+      this.#review(effects);
       effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
       return;
     }
     this.#standings.agreed(peer.writer);
     this.#review(effects);
+  }
+
+  /** Until it counts it numbers nothing: what it holds of its own stream beyond its start it was given back, and others had it (P4). */
+  #ownSeq(partition: Partition): number {
+    const given = this.#standing === "counting" ? this.#streams.heads.staged(partition, this.#writer).seq : (this.#ownAtStart.get(partition) ?? 0);
+    return Math.max(given, this.#start.ownSeqGivenUp(partition));
   }
 
   #ownHash(partition: Partition, seq: number): string | undefined {
@@ -684,11 +697,11 @@ export class Replica {
 
   /** Where this node stands, and what follows when that changes. */
   #review(effects: Effect[]): void {
-    if (this.#standings.advance(this.#now) && !this.#askedToCount) {
+    if (this.#standings.advance(this.#now) && !this.#askedToCount && !this.#isCopy) {
       this.#askedToCount = true;
       effects.push({ type: "count" });
     }
-    const { now } = this.#standings;
+    const now = this.#isCopy ? "comparing" : this.#standings.now;
     if (now === this.#standing) return;
     this.#standing = now;
     effects.push({ type: "note", level: "info", message: `this node is ${now}`, facts: { layout: this.layout.version } });
