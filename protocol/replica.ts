@@ -111,6 +111,9 @@ export class Replica {
   readonly #barriers: Barriers;
   readonly #starts = new Map<WriterId, StartId>();
   readonly #secrets = new Map<WriterId, readonly string[]>();
+  /** The layout version of the last frame of each connected peer; and those that are owed a report, because they go by an older one still. */
+  readonly #goesBy = new Map<NodeId, number>();
+  readonly #owed = new Set<NodeId>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
@@ -212,7 +215,7 @@ export class Replica {
     for (const peer of this.#members.peers()) {
       if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
-      if (this.#standing === "counting") this.#tellAll(peer, effects);
+      if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     }
     this.#review(effects);
     for (const read of this.#barriers.restart()) effects.push(...this.read(read, now));
@@ -422,6 +425,8 @@ export class Replica {
     const effects: Effect[] = [];
     const known = this.#members.peer(node);
     this.#members.disconnect(node);
+    this.#goesBy.delete(node);
+    this.#owed.delete(node);
     if (known !== undefined) this.#clocks.gone(known.writer);
     if (writer === undefined) {
       this.#catchUps.heads.gone(node, now, effects);
@@ -436,7 +441,7 @@ export class Replica {
       this.#standings.agreed(writer);
       this.#review(effects);
     } else effects.push(this.#introduction(peer));
-    if (this.#standing === "counting") this.#tellAll(peer, effects);
+    if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     for (const kind of ["heads", "marks"] as const)
       for (const pull of this.#catchUps[kind].lacking()) this.#catchUp(kind, pull.partition, pull.writer, pull.known, 0, effects);
     return effects;
@@ -450,6 +455,8 @@ export class Replica {
     const { federation, writer, layoutVersion, layoutTag: tag } = verified.header;
     if (peer === undefined || peer.writer !== writer || federation !== this.layout.federation) return effects;
     const { message } = verified;
+    this.#goesBy.set(peer.node, layoutVersion);
+    if (layoutVersion === this.layout.version && this.#owed.delete(peer.node) && this.#standing === "counting") this.#tellAll(peer, effects);
     if (message.type === "introduce") this.#meet(peer, message, effects);
     else if (message.type === "compare") this.#compare(peer, message, effects);
     // An ack, mark or frontier counts only under the layout we count with: whoever goes by an older one is told ours, a newer one is on its way here.
@@ -705,7 +712,7 @@ export class Replica {
     if (now === this.#standing) return;
     this.#standing = now;
     effects.push({ type: "note", level: "info", message: `this node is ${now}`, facts: { layout: this.layout.version } });
-    if (now === "counting") for (const peer of this.#members.peers()) this.#tellAll(peer, effects);
+    if (now === "counting") for (const peer of this.#members.peers()) this.#tellAllOnce(peer, effects);
   }
 
   #meetConflict(peer: Peer, effects: Effect[]): void {
@@ -877,6 +884,20 @@ export class Replica {
     effects.push(...reports(news, others, (node) => (this.#members.peer(node)?.version ?? 1) >= 2));
   }
 
+  /** All heads, once the peer goes by our version: what it hears under another it does not use. Until then a word by which it knows that we do. */
+  #tellAllOnce(peer: Peer, effects: Effect[]): void {
+    if (peer.version < 2 || this.#goesBy.get(peer.node) === this.layout.version) {
+      this.#tellAll(peer, effects);
+      return;
+    }
+    this.#owed.add(peer.node);
+    effects.push(this.#claims(peer));
+  }
+
+  #claims(peer: Peer): Effect {
+    return { type: "send", to: peer.node, message: { type: "ready", partitions: [...this.#handovers.claimedBy(this.#writer)] } };
+  }
+
   /** All heads this node shares with a peer: from now on it counts there. */
   #tellAll(peer: Peer, effects: Effect[]): void {
     const shared = this.#shared(peer.writer);
@@ -892,6 +913,8 @@ export class Replica {
           : { type: "held", heads: [...cut(heads), ...cut(marks)] };
       effects.push({ type: "send", to: peer.node, message });
     }
+    // Who comes while a change is under way, or comes back, has heard none of them.
+    if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
   }
 
   #takeReport(peer: Peer, message: MessageOf<"report">, effects: Effect[]): void {
@@ -1030,8 +1053,7 @@ export class Replica {
     const partitions = PARTITIONS.filter((partition) => this.#keeps(partition) && (before.has(partition) || this.#seesHandedOver(partition)));
     if (partitions.length === before.size) return;
     this.#handovers.claim(this.#writer, partitions);
-    for (const peer of this.#members.peers())
-      if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
+    for (const peer of this.#members.peers()) if (peer.version >= 2) effects.push(this.#claims(peer));
   }
 
   #seesHandedOver(partition: Partition): boolean {
