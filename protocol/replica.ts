@@ -19,7 +19,7 @@ import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
 import { countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS } from "./layout.ts";
 import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
-import { Membership, type Peer, type Role } from "./membership.ts";
+import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
 import { PeerClocks } from "./peer-clocks.ts";
 import type { Tally } from "./quorum.ts";
@@ -853,13 +853,20 @@ export class Replica {
 
   #witness(partition: Partition, writer: WriterId): void {
     const name = `${partition}/${writer}`;
-    const replicas = new Set(countingGroups(this.layout, partition).flatMap((group) => group.replicas));
-    const reports = [...replicas].map((member) => this.#headOf(member, partition, writer));
+    const reports = this.#replicasOfWitness(partition).map((member) => this.#headOf(member, partition, writer));
     const staged = this.#streams.marks.staged(partition, writer);
     for (const batch of witnessMay(partition, writer, staged, this.#forgotten.get(name) ?? 0, reports)) {
       if (batch.type === "forget") this.#forgotten.set(name, batch.seq);
       this.#stage(batch);
     }
+  }
+
+  /** Replicas of each group that counts, and of the one this node is to be a witness of: for them too a mark without bytes would be no second copy. */
+  #replicasOfWitness(partition: Partition): Member[] {
+    const groups = [...countingGroups(this.layout, partition)];
+    const next = this.layout.next === undefined ? undefined : groupOf(this.layout.next, partition);
+    if (next !== undefined && roleIn(next, this.#writer) === "witness") groups.push(next);
+    return [...new Map(groups.flatMap(({ replicas }) => replicas).map((member) => [member.writer, member])).values()];
   }
 
   /** What a full replica has on disk of a stream, as it told; of this node what it knows. */

@@ -173,6 +173,8 @@ describe("a member that starts again", () => {
     world.loses = ({ message }) => message.type === "introduce";
     for (const name of ["alice", "carol"]) world.at(name).disk.told.clear();
     world.restart("bob", older);
+    world.pass(100);
+    for (const name of ["alice", "carol"]) world.do(world.at(name), world.at(name).replica.compareWith(bob.node, world.now));
     world.settle();
     expect(older.log(PARTITION)).toHaveLength(1);
     world.loses = () => false;
@@ -254,6 +256,28 @@ describe("under another layout version", () => {
     world.adopt(stagedAgain(), "bob");
     world.settle();
     expect(world.outcome("alice", 1)).toBe("2+0");
+  });
+
+  it("each tells the other what it holds once both go by the version, whoever adopts it first, and no more than once", () => {
+    for (const [first, last] of [
+      ["alice", "bob"],
+      ["bob", "alice"],
+    ] as const) {
+      const world = World.atRest(three, LAYOUT);
+      world.tellsLayouts = false;
+      world.forgetWhatWasSeen();
+      world.adopt(stagedAgain(), first);
+      world.settle();
+      world.adopt(stagedAgain(), last);
+      world.settle();
+      for (const [from, to] of [
+        ["alice", "bob"],
+        ["bob", "alice"],
+      ] as const) {
+        expect(world.at(to).replica.counting()).toContain(world.at(from).member.writer);
+        expect(world.messages("report", from, to)).toHaveLength(1);
+      }
+    }
   });
 
   it("nothing told before is kept: an acknowledgement of the version before does not complete a write that still waits", () => {
@@ -383,6 +407,15 @@ describe("while a change is staged", () => {
     world.pass(5000);
     expect(world.at(second.name).holds("heads", PARTITION)).toEqual({ [alice.writer]: 3 });
     for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
+  });
+
+  it("is handed over for one that starts again meanwhile, too: it is told what others have seen before", () => {
+    const world = World.atRest(six, MOVING);
+    for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
+    world.restart("alice");
+    world.pass(2000);
+    expect(world.at("alice").replica.standing).toBe("counting");
+    expect(world.at("alice").replica.notHandedOver()).toEqual([]);
   });
 
   it("is forgotten when the change is stopped: what the next owner copied it drops again", () => {
