@@ -114,6 +114,8 @@ export class Replica {
   /** The layout version of the last frame of each connected peer; and those that are owed a report, because they go by an older one still. */
   readonly #goesBy = new Map<NodeId, number>();
   readonly #owed = new Set<NodeId>();
+  /** Parts of each connected peer's comparison in which nothing spoke against this disk. */
+  readonly #agreedParts = new Map<NodeId, { readonly parts: number; readonly seen: Set<number> }>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
@@ -427,6 +429,7 @@ export class Replica {
     this.#members.disconnect(node);
     this.#goesBy.delete(node);
     this.#owed.delete(node);
+    this.#agreedParts.delete(node);
     if (known !== undefined) this.#clocks.gone(known.writer);
     if (writer === undefined) {
       this.#catchUps.heads.gone(node, now, effects);
@@ -659,18 +662,9 @@ export class Replica {
         this.#streams[kind].durableHeads(partition).filter((head) => head.writer === peer.writer),
       ),
     );
-    effects.push({
-      type: "send",
-      to: peer.node,
-      message: {
-        type: "compare",
-        start: known?.start ?? null,
-        layoutVersion: known?.layoutVersion ?? 0,
-        heads: known?.heads ?? [],
-        marks: known?.marks ?? [],
-        own,
-      },
-    });
+    const before = { start: known?.start ?? null, layoutVersion: known?.layoutVersion ?? 0 };
+    for (const part of inParts(known?.heads ?? [], known?.marks ?? []))
+      effects.push({ type: "send", to: peer.node, message: { type: "compare", ...before, ...part, own: part.part === 0 ? own : [] } });
   }
 
   #compare(peer: Peer, message: MessageOf<"compare">, effects: Effect[]): void {
@@ -687,6 +681,13 @@ export class Replica {
       effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
       return;
     }
+    const { part, parts } = message;
+    let agreed = this.#agreedParts.get(peer.node);
+    if (agreed?.parts !== parts) {
+      agreed = { parts, seen: new Set() };
+      this.#agreedParts.set(peer.node, agreed);
+    }
+    if (agreed.seen.add(part).size < parts) return;
     this.#standings.agreed(peer.writer);
     this.#review(effects);
   }
@@ -910,16 +911,12 @@ export class Replica {
     const shared = this.#shared(peer.writer);
     const heads = shared.flatMap((partition) => this.#streams.heads.durableHeads(partition));
     const marks = shared.flatMap((partition) => this.#streams.marks.durableHeads(partition)).map((mark) => this.#keptMark(mark));
-    const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
     const id = ++this.#lastReport;
-    for (let part = 0; part < parts; part++) {
-      const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
-      const message: Message =
-        peer.version >= 2
-          ? { type: "report", id, part, parts, heads: cut(heads), marks: cut(marks) }
-          : { type: "held", heads: [...cut(heads), ...cut(marks)] };
-      effects.push({ type: "send", to: peer.node, message });
-    }
+    const messages: Message[] =
+      peer.version >= 2
+        ? inParts(heads, marks).map((part) => ({ type: "report", id, ...part }))
+        : inParts([...heads, ...marks], []).map((part) => ({ type: "held", heads: part.heads }));
+    for (const message of messages) effects.push({ type: "send", to: peer.node, message });
     // Who comes while a change is under way, or comes back, has heard none of them.
     if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
   }
@@ -1117,6 +1114,15 @@ export class Replica {
     const { members, next } = this.layout;
     return [...members, ...(next?.members ?? [])].find((member) => member.writer === writer)?.name ?? writer;
   }
+}
+
+/** Cut to what one message may list; one part at the least. */
+function inParts<M extends StreamHead>(heads: readonly StreamHead[], marks: readonly M[]) {
+  const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
+  return Array.from({ length: parts }, (_, part) => {
+    const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
+    return { part, parts, heads: cut(heads), marks: cut(marks) };
+  });
 }
 
 /** The stream position a batch moves, if it moves one. */
