@@ -83,6 +83,9 @@ export interface ReplicaStart {
 const PATIENCE_MS = 100;
 /** Between two introductions to a member that has not compared yet, ms: it may not have had a layout when the first came. */
 const INTRODUCE_MS = 250;
+/** Who has not reported under this version is asked to after so long, then after twice as long, ms: its report may have come before we had the layout. */
+const REPORTS_FIRST_MS = 100;
+const REPORTS_LAST_MS = 5000;
 /** Between two looks at what is handed over, and at what may be dropped, ms. */
 const HANDOVER_MS = 200;
 const LEFTOVER_MS = 1000;
@@ -126,6 +129,8 @@ export class Replica {
   #now = 0;
   #wallLead: number;
   #introduceAt = 0;
+  #reportsAt = 0;
+  #reportsPauseMs = REPORTS_FIRST_MS;
   #handoverAt = 0;
   #leftoverAt = 0;
 
@@ -204,6 +209,8 @@ export class Replica {
     this.#conflict = undefined;
     this.#base = this.#ownBase();
     this.#handoverAt = now;
+    this.#reportsPauseMs = REPORTS_FIRST_MS;
+    this.#reportsAt = now + this.#reportsPauseMs;
     for (const peer of this.#members.peers()) {
       if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
@@ -515,6 +522,7 @@ export class Replica {
     this.#catchUps.marks.tick(now, effects);
     this.#review(effects);
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
+    if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
@@ -630,6 +638,13 @@ export class Replica {
   #introduction(peer: Peer): Effect {
     const { start, secrets } = this.#start;
     return { type: "send", to: peer.node, message: { type: "introduce", start, wall: this.#wall(), secrets } };
+  }
+
+  #askForReports(effects: Effect[]): void {
+    this.#reportsPauseMs = Math.min(2 * this.#reportsPauseMs, REPORTS_LAST_MS);
+    this.#reportsAt = this.#now + this.#reportsPauseMs;
+    for (const peer of this.#members.peers())
+      if (!this.#counts(peer.writer)) effects.push({ type: "send", to: peer.node, message: this.#digest(peer, true) });
   }
 
   #introduceAgain(effects: Effect[]): void {
