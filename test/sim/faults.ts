@@ -174,7 +174,7 @@ export class Faults {
     }
     this.#crash("restore", node, "kill", downMs);
     if (node.running) return;
-    node.disk.restore(copy);
+    this.#federation.restore(node, copy);
     this.#note(`${node.name}'s disk is an old copy of itself`);
   }
 

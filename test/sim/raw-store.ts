@@ -90,6 +90,31 @@ export function conceptCount(record: Uint8Array): number {
   return sum(totals.map(([, mass]) => mass)) - sum(excess);
 }
 
+/** What is left of a mass after a time: the federation's decay, d and its period. */
+export interface RawDecay {
+  readonly resonanceDecay: number;
+  readonly periodMs: number;
+}
+
+export function rawDecayed(mass: number, fromMs: number, toMs: number, { resonanceDecay, periodMs }: RawDecay): number {
+  return mass * resonanceDecay ** (Math.max(0, toMs - fromMs) / periodMs);
+}
+
+/** Of a link that nobody ever unlearnt: its totals as of a time, less what keys that ran more than once added too much. */
+export function linkMass(record: Uint8Array, atMs: number, decay: RawDecay): number {
+  const [, , , [totals, , repeats]] = decode(record) as [
+    0,
+    0,
+    0,
+    [[string, number, [number, number]][], unknown, [string, [string, number, number, [number, number]][]][]],
+  ];
+  const sum = (masses: number[]): number => masses.reduce((all, mass) => all + mass, 0);
+  const excess = repeats
+    .map(([, executions]) => executions.map(([, , mass, [ms]]) => rawDecayed(mass, ms, atMs, decay)))
+    .map((masses) => sum(masses) - Math.max(...masses));
+  return sum(totals.map(([, mass, [ms]]) => rawDecayed(mass, ms, atMs, decay))) - sum(excess);
+}
+
 /** A row of the log, `[header, body]`. */
 export function rawDelta(value: Uint8Array): RawDelta {
   const [headerBytes, bodyBytes] = pairIn(value);
