@@ -7,7 +7,7 @@ import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
 import type { NodeId } from "../../protocol/ids.ts";
 import { SIM_OPERATIONS } from "./operations.ts";
-import type { Profile } from "./profile.ts";
+import { type Profile, RESONANCE_DECAY } from "./profile.ts";
 import type { Rng } from "./rng.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { type DiskCopy, type Entries, SimDisk } from "./sim-disk.ts";
@@ -121,10 +121,11 @@ export class Federation {
     node.disk.lose();
   }
 
-  /** An older copy of the disk takes its place. */
-  restoreDisk(node: SimNode, copy: DiskCopy): void {
+  /** The volume of a node that is down becomes what it once was, behind the node's back. */
+  restore(node: SimNode, copy: DiskCopy): void {
     this.#registry.disksLost = true;
     node.disk.restore(copy);
+    this.#registry.highWaters.replaced(node.name);
   }
 
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
@@ -239,15 +240,15 @@ export class Federation {
     const alive = (): boolean => node.generation === generation;
     const system = simSystem(this.#scheduler, node.clock, this.#rng.fork(`${node.name}/${generation}`), alive, node.pause);
     const db = node.disk.open();
-    this.#registry.saw(node.name, node.disk.durable());
+    this.#registry.found(node.name, node.disk.durable());
     node.disk.watcher = {
       onAsked: () => {
         this.onEffect(node, { kind: "persist", when: "before" });
         return alive();
       },
       onBegun: (entries) => this.onDisk("begun", node, entries, node.process?.engine.writer),
-      onWrite: (entries) => {
-        this.#registry.saw(node.name, entries);
+      onWrite: (entries, synced) => {
+        this.#registry.wrote(node.name, entries, synced);
         this.onDisk("complete", node, entries, node.process?.engine.writer);
         this.onEffect(node, { kind: "durable", when: "after" });
       },
@@ -324,7 +325,12 @@ export class Federation {
       zone: "",
       weight: 1,
       firstMembers: this.#firstMembers,
-      layout: { replicationFactor: this.#profile.replicationFactor, resonanceDecay: 0.85, hebbianRate: 0.15, periodMs: 30 * 24 * 3_600_000 },
+      layout: {
+        replicationFactor: this.#profile.replicationFactor,
+        resonanceDecay: RESONANCE_DECAY,
+        hebbianRate: 1 - RESONANCE_DECAY,
+        periodMs: this.#profile.periodMs,
+      },
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
       strictStart: false,

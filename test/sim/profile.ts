@@ -9,6 +9,8 @@ export interface Profile {
   readonly nodeCount: number;
   readonly replicationFactor: number;
   readonly syncIntervalMs: number;
+  /** Of decay; short enough in some runs that links fade while they are counted. */
+  readonly periodMs: number;
   readonly network: NetworkSettings;
   readonly disk: DiskTimes;
   /** Largest difference of a node's clock from true time at the start, ms. */
@@ -20,6 +22,9 @@ export interface Profile {
   /** How long clients work and things break, ms. */
   readonly durationMs: number;
 }
+
+/** d of the federation that is simulated, with h = 1 - d. */
+export const RESONANCE_DECAY = 0.85;
 
 /** Faults that no run draws until the product has an answer to them: take a kind out, and every seed may meet it. */
 export const NOT_DRAWN: ReadonlySet<FaultKind> = new Set<FaultKind>(["flip", "clone", "operate"]);
@@ -34,6 +39,7 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
     nodeCount: count,
     replicationFactor: count >= 5 ? rng.pick([2, 3]) : 2,
     syncIntervalMs: rng.pick([500, 1000, 5000]),
+    periodMs: rng.pick([2000, 60_000, 30 * 24 * 3_600_000]),
     network: {
       link: rng.pick([
         { delayMs: 0.2, jitterMs: 0.2 },

@@ -3,13 +3,13 @@ import { Faults } from "./faults.ts";
 import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
-import { drawProfile, type Profile } from "./profile.ts";
-import { readRawStore } from "./raw-store.ts";
+import { drawProfile, type Profile, RESONANCE_DECAY } from "./profile.ts";
+import { type RawDecay, readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { drawFaults, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
 import { Steps } from "./steps.ts";
-import { checkAcknowledged, checkAtRest, Registry } from "./store-checker.ts";
+import { checkAcknowledged, checkAtRest, checkStrengths, Registry } from "./store-checker.ts";
 import { Story } from "./story.ts";
 import { DrawnPlan, keyOf, ListedPlan, type Plan, Workload } from "./workload.ts";
 
@@ -126,6 +126,7 @@ class Run {
       await this.#comeToRest();
       await this.#audit();
       await this.#comeToRest(); // a delta that was on no disk yet, only in flight, was not seen to be missing the first time
+      await this.#weigh();
       this.#examine();
     } catch (error) {
       if (!(error instanceof Storm)) throw error;
@@ -206,6 +207,27 @@ class Run {
     this.#violations.push({ checker: "liveness", message: `${waiting} quorum reads of a healed federation were not answered` });
   }
 
+  /** Strengths as every node tells them once nothing changes any more, as of a time when a good part has faded. */
+  async #weigh(): Promise<void> {
+    const atMs = this.#registry.latestMs + 0.5 * this.#profile.periodMs;
+    let waiting = 0;
+    for (const tenant of this.#profile.workload.tenants) {
+      for (const node of this.#federation.nodes) {
+        waiting++;
+        void this.#workload.readStrengths(tenant, this.#federation.door(node), atMs).then((told) => {
+          waiting--;
+          if (told === undefined) this.#violations.push({ checker: "liveness", message: `${node.name} did not tell the strengths of ${tenant}` });
+          else this.#violations.push(...checkStrengths(tenant, node.name, told, this.#registry, atMs, this.#decay));
+        });
+      }
+    }
+    await this.#scheduler.run(this.#scheduler.now + CONVERGENCE_MS, () => waiting === 0);
+  }
+
+  get #decay(): RawDecay {
+    return { resonanceDecay: RESONANCE_DECAY, periodMs: this.#profile.periodMs };
+  }
+
   #examine(): void {
     const { history } = this.#workload;
     const nodes = this.#federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
@@ -219,6 +241,7 @@ class Run {
         acknowledged.map((operation) => ({ operation, key: keyOf(operation) })),
         this.#profile.replicationFactor,
         (streams) => interleave(order, streams),
+        this.#decay,
       ),
     );
   }
