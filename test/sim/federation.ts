@@ -127,6 +127,7 @@ export class Federation {
       meter: NO_METER,
       self: node.id,
       keyring: this.#keyring,
+      accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });
     node.process = { engine, router, monotonic: () => system.monotonic() };
