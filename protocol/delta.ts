@@ -8,7 +8,7 @@ import type { Hlc } from "./clock.ts";
 import { asArray, asCount, asText, asToken, countItems, decodeWire, encodeWire, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
 import { asHlc, asMass, asPairs, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/parts.ts";
-import { CONCEPT_TYPES, type ConceptType, type EditFields, type MemoryBody, type Share, type TurnBody } from "./graph/records.ts";
+import { CONCEPT_TYPES, type ConceptType, type EditFields, LINK_JOIN, linkId, type MemoryBody, type Share, type TurnBody } from "./graph/records.ts";
 import { isTenant, type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
 import { partitionOf } from "./layout.ts";
 import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES, HLC_COUNT_MAX, HLC_MS_MAX, WIRE_ITEMS_MAX } from "./limits.ts";
@@ -258,9 +258,12 @@ function entryFromWire(wire: Wire): Entry {
   }
 }
 
-/** A link has no direction: written both ways round it would be one record with two spellings, and which one stays would depend on the order (P3). */
+/**
+ * A link has no direction: written both ways round it would be one record with two spellings, and which one stays would depend on the order (P3). So it
+ * would if an end held the character that joins the ends to an id; names of concepts have no control characters.
+ */
 function asEnds(row: readonly Wire[]): { readonly a: string; readonly b: string } {
   const [a, b] = [asText(row[1], "a"), asText(row[2], "b")];
-  if (a > b) throw new ProtocolError("MALFORMED", "the ends of a link the wrong way round");
+  if (a > b || linkId(a, b).split(LINK_JOIN).length !== 2) throw new ProtocolError("MALFORMED", "ends of a link that are none");
   return { a, b };
 }

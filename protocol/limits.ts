@@ -122,6 +122,9 @@ export const MEMBER_WEIGHT_MAX = 10_000;
 /** A hundred years: a link that never fades. */
 export const DECAY_PERIOD_MAX_MS = 36_525 * 24 * 3600 * 1000;
 
+/** How long another node may let a forwarded request wait here: the longest FEDERATION_TIMEOUT. */
+export const FORWARD_TIMEOUT_MAX_MS = 300_000;
+
 // What waits in this node.
 /** Writes and reads of one node that have not been answered; one more is refused with `overloaded`. */
 export const PENDING_REQUESTS_MAX = 10_000;

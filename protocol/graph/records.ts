@@ -139,8 +139,10 @@ export interface RegisterRecord {
 export type GraphRecord = Concept | Link | Turn | Memory | Tombstone | RegisterRecord;
 export type RecordOf<K extends Kind> = Extract<GraphRecord, { kind: K }>;
 
+/** Between the ends of a link in its id. */
+export const LINK_JOIN = "\u0001";
 export function linkId(a: string, b: string): string {
-  return a < b ? `${a}\u0001${b}` : `${b}\u0001${a}`;
+  return a < b ? a + LINK_JOIN + b : b + LINK_JOIN + a;
 }
 
 /**

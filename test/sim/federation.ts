@@ -282,6 +282,7 @@ export class Federation {
       meter: NO_METER,
       self: network.self,
       keyring: this.#keyring,
+      accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });
     this.#know(engine.writer, node.name);

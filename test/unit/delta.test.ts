@@ -171,6 +171,7 @@ describe("reading a delta", () => {
     ["an entry with more than its kind says", ["l", "a", "b", 1, 1, null]],
     ["a kind that is a name of Object", ["toString", "id"]],
     ["a link the wrong way round", ["l", "b", "a", 1, 1]],
+    ["a link with an end that could be two", ["l", "a\u0001b", "c", 1, 1]],
     ["a removal of a link the wrong way round", ["fl", "b", "a", []]],
   ])("refuses a body with %s", (_what, entry) => {
     const body = encodeWire([TENANT, "", "", [entry]]);

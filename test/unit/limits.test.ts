@@ -55,6 +55,7 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   COPIES_MAX: "test/contract/snapshots.test.ts",
   HEADS_STREAMS_MAX: "test/unit/message.test.ts",
   GOSSIP_MESSAGE_MAX_BYTES: "test/contract/net-gossip.test.ts",
+  FORWARD_TIMEOUT_MAX_MS: "test/unit/forward.test.ts",
   FEDERATION_MEMBERS_MAX: "test/unit/layout.test.ts",
   NODE_NAME_MAX_CHARS: "test/unit/layout.test.ts",
   ZONE_MAX_CHARS: "test/unit/layout.test.ts",
