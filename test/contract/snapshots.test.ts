@@ -278,6 +278,31 @@ describe.each([
     await expectEqual();
   });
 
+  it("brings erased bodies as headers, and what is still to be erased; both go on from there", async () => {
+    const [ann, ben] = await fill(source, 600);
+    const frontier = [[ANN, ann.deltas.length] as const, [BEN, 3] as const].sort(([a], [b]) => (a < b ? -1 : 1));
+    const floor = ann.write(source, "floor", [
+      { op: "floor", frontier, erase: frontier.map(([writer, seq]) => [writer, seq - 1] as const), tombstones: ["memory/memory_gone"] },
+    ]);
+    await source.flush();
+    expect(await source.eraseSome()).toBe(true);
+    const to = copier(store, clock);
+    to.copying.begin(PARTITION);
+    await carry(to, { [NODE.ann]: served });
+    expect(to.said.map((one) => (one as unknown[])[0])).toEqual(["copied"]);
+    await expectEqual();
+    expect([store.staged.erasedTo(PARTITION, ANN), store.staged.erasedTo(PARTITION, BEN)]).toEqual([ann.deltas.length - 2, 2]);
+    while (await store.eraseSome());
+    while (await source.eraseSome());
+    await expectEqual();
+    const tail = ben.write(source, "tail", [turn("turn_tail")]);
+    await source.flush();
+    take(store, tail);
+    await store.flush();
+    await expectEqual();
+    expect(store.staged.delta(PARTITION, ANN, floor.header.seq)?.body.entries[0]?.op).toBe("floor");
+  });
+
   it("leaves a copy that holds more as it is, and says that the snapshot is behind (P1)", async () => {
     await fill(source, 3);
     const [ann] = await fill(store, 3);

@@ -31,6 +31,8 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   DELTA_BODY_MAX_BYTES: "test/unit/delta.test.ts",
   DELTA_HEADER_MAX_BYTES: "test/unit/delta.test.ts",
   DELTA_ENTRIES_MAX: "test/unit/delta.test.ts",
+  FLOOR_TOMBSTONES_MAX: "test/unit/floor.test.ts",
+  FLOOR_STREAMS_MAX: "test/unit/floor.test.ts",
   FRAME_MAX_BYTES: "test/unit/frame.test.ts",
   PEER_QUEUE_MAX_BYTES: "here",
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",
