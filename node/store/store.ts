@@ -1,5 +1,4 @@
 /** One node's LevelDB: opened once, checked, read through snapshots, written through group commits. Knows no network and no memory. */
-import { createHash } from "node:crypto";
 import { HLC_ZERO } from "../../protocol/clock.ts";
 import type { FloorCut } from "../../protocol/floor.ts";
 import type { StreamHead } from "../../protocol/frontier.ts";
@@ -11,6 +10,7 @@ import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
 import { beginClearing, clearRows, endClearing, finishClearing, headsAt, type InOrder } from "./clearing.ts";
+import { Fingerprint } from "./fingerprint.ts";
 import { eraseSome, floorCut } from "./floors.ts";
 import {
   type Holding,
@@ -465,15 +465,9 @@ export class Store {
     try {
       const frontierKey = keys.frontier(partition);
       const frontier = this.#db.getSync(frontierKey, { snapshot });
-      const hash = createHash("sha256");
-      for await (const [key, value] of this.#db.iterator({ ...ranges.records(partition), snapshot })) {
-        const name = text.encode(key);
-        hash.update(`${name.length}:${value.length}:`).update(name).update(value);
-      }
-      return {
-        fingerprint: hash.digest("hex"),
-        frontier: frontier === undefined ? [] : decodeHeads(partition, unprotect(frontierKey, frontier)),
-      };
+      const fingerprint = new Fingerprint();
+      for await (const [key, value] of this.#db.iterator({ ...ranges.records(partition), snapshot })) fingerprint.add(text.encode(key), value);
+      return { fingerprint: fingerprint.digest(), frontier: frontier === undefined ? [] : decodeHeads(partition, unprotect(frontierKey, frontier)) };
     } finally {
       await snapshot.close();
     }
