@@ -576,12 +576,7 @@ export class Replica {
   toldBy(member: WriterId): ToldBefore | undefined {
     const start = this.#starts.get(member);
     if (start === undefined || this.#knowledge.base(member) === undefined) return undefined;
-    return {
-      start,
-      layoutVersion: this.layout.version,
-      heads: this.#knowledge.all(member, "heads"),
-      marks: this.#knowledge.all(member, "marks"),
-    };
+    return { start, layoutVersion: this.layout.version, heads: this.#toldAs(member, "heads"), marks: this.#toldAs(member, "marks") };
   }
   /** A member goes by another layout of the same number: an operator has to choose. */
   get conflict(): { readonly peer: NodeId; readonly version: number } | undefined {
@@ -886,9 +881,8 @@ export class Replica {
 
   /** All heads this node shares with a peer: from now on it counts there. */
   #tellAll(peer: Peer, effects: Effect[]): void {
-    const shared = this.#shared(peer.writer);
-    const heads = shared.flatMap((partition) => this.#streams.heads.durableHeads(partition));
-    const marks = shared.flatMap((partition) => this.#streams.marks.durableHeads(partition)).map((mark) => this.#keptMark(mark));
+    const heads = this.#shared(peer.writer, "heads");
+    const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
     const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
     const id = ++this.#lastReport;
     for (let part = 0; part < parts; part++) {
@@ -931,8 +925,18 @@ export class Replica {
     this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
   }
 
-  #shared(other: WriterId): Partition[] {
-    return this.partitions().filter((partition) => this.#members.isInAudience(partition, other));
+  /** What this node holds as an owner of partitions that another owns too. What it keeps of others until they have it is offered by itself. */
+  #shared(other: WriterId, kind: Kind): StreamHead[] {
+    const role = kind === "heads" ? "replica" : "witness";
+    return [...this.#streams[kind].partitions()]
+      .filter((partition) => this.#members.isInAudience(partition, other) && this.#members.keepsAs(partition, role))
+      .flatMap((partition) => this.#streams[kind].durableHeads(partition));
+  }
+
+  /** What a member told of the partitions it owns under this version: only that does it go on holding. */
+  #toldAs(member: WriterId, kind: Kind): StreamHead[] {
+    const role = kind === "heads" ? "replica" : "witness";
+    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#members.keepsAs(partition, role, member));
   }
 
   #digest(peer: Peer, reply: boolean): Message {
@@ -945,13 +949,12 @@ export class Replica {
   }
 
   #digestForPeer(other: WriterId): string {
-    const shared = this.#shared(other);
-    return digestOf((["heads", "marks"] as const).flatMap((kind) => shared.flatMap((partition) => this.#streams[kind].durableHeads(partition))));
+    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")]);
   }
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
-    const told = [...this.#knowledge.all(other, "heads"), ...this.#knowledge.all(other, "marks")];
+    const told = [...this.#toldAs(other, "heads"), ...this.#toldAs(other, "marks")];
     return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
   }
 
