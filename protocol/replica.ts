@@ -89,6 +89,8 @@ const REPORTS_LAST_MS = 5000;
 /** Between two looks at what is handed over, and at what may be dropped, ms. */
 const HANDOVER_MS = 200;
 const LEFTOVER_MS = 1000;
+/** After so long the same verdicts are told again, ms. */
+const READY_AGAIN_MS = 2000;
 /** Copies that are in no group any more, of which the group is asked at a time. */
 const LEFTOVERS_AT_A_TIME = 16;
 /** An empty copy that lacks at least so many deltas takes the partition as it is: a delta replayed costs more than the records it left, and these are fewer. */
@@ -132,6 +134,7 @@ export class Replica {
   #reportsAt = 0;
   #reportsPauseMs = REPORTS_FIRST_MS;
   #handoverAt = 0;
+  #readyAt = 0;
   #leftoverAt = 0;
 
   constructor(start: ReplicaStart) {
@@ -281,6 +284,8 @@ export class Replica {
   /** A copy that nobody needed here any more is deleted. */
   dropped(partition: Partition, kind: Kind): void {
     this.#streams[kind].replace(partition, []);
+    // Should it become a witness of the partition again, it has forgotten nothing yet.
+    if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
   }
 
   // ---- clients -------------------------------------------------------------------------------------------------
@@ -1028,7 +1033,9 @@ export class Replica {
     if (this.layout.next === undefined || this.#standing !== "counting") return;
     const before = this.#handovers.claimedBy(this.#writer);
     const partitions = PARTITIONS.filter((partition) => this.#keeps(partition) && (before.has(partition) || this.#seesHandedOver(partition)));
-    if (partitions.length === before.size) return;
+    // Said again too: who has restarted since does not remember it.
+    if (partitions.length === before.size && this.#now < this.#readyAt) return;
+    this.#readyAt = this.#now + READY_AGAIN_MS;
     this.#handovers.claim(this.#writer, partitions);
     for (const peer of this.#members.peers())
       if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
