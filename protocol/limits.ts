@@ -22,7 +22,17 @@ export const DELTA_HEADER_MAX_BYTES = 64 * 1024;
 /** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
 export const DELTA_ENTRIES_MAX = 10_000;
 
+/** A delta's clock value: the end of the year 9999, which every Date and every reader of ISO 8601 can still show. */
+export const HLC_MS_MAX = 253_402_300_799_999;
+/** Deltas numbered in one clock value's millisecond; the next one is of the millisecond after it. */
+export const HLC_COUNT_MAX = 2 ** 32 - 1;
+
 // What a peer may send.
+/**
+ * Values in one message, nested ones counted: a byte of CBOR can become an object of 200 bytes, so 8 MiB of them would take a gigabyte. Twice what the
+ * longest list of heads has; a quarter of a megabyte of items is at most 50 MB for a moment.
+ */
+export const WIRE_ITEMS_MAX = 2 ** 18;
 /** One frame on 8421: holds the largest delta with its envelope. */
 export const FRAME_MAX_BYTES = 8 * 1024 * 1024;
 /** Bytes waiting for one peer; beyond it frames are refused and repair catches up later (P8). */
@@ -63,14 +73,22 @@ export const NODE_NAME_MAX_CHARS = 63;
 export const ZONE_MAX_CHARS = 63;
 /** A libp2p peer id in base58 has 46 to 52. */
 export const NODE_ID_MAX_CHARS = 128;
-/** A layout of 256 members with the longest names, zones and ids takes 80 KB. */
-export const LAYOUT_MAX_BYTES = 128 * 1024;
+/** A layout of 256 members with the longest names, zones and ids takes 82 KB; one that changes names them twice. */
+export const LAYOUT_MAX_BYTES = 256 * 1024;
+/** The id of a change of the layout: 128 bits in hex and room for a prefix. */
+export const LAYOUT_CHANGE_ID_MAX_CHARS = 64;
 /** One formation message: a layout with its ballot, or a list of 256 names. */
 export const FORMATION_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
 /** What a node keeps while it forms: the layout it accepted and the one that was formed. */
 export const FORMATION_STATE_MAX_BYTES = 2 * LAYOUT_MAX_BYTES + 1024;
 /** Ballots of formation: one a second for a hundred years. */
 export const FORMATION_ROUND_MAX = 2 ** 32 - 1;
+/** One consensus message: a layout with two ballots and a hash. */
+export const CONSENSUS_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
+/** What a voter keeps while the next version is decided: the layout it accepted, two ballots and a hash. */
+export const CONSENSUS_STATE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
+/** Ballots about one version: one a second for a hundred years. */
+export const CONSENSUS_ROUND_MAX = 2 ** 32 - 1;
 /** Different refusals that formation reports to the log; afterwards the log has seen enough. */
 export const FORMATION_REFUSALS_MAX = 256;
 /** More copies than anybody pays for; a group then has 31 members. */
