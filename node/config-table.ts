@@ -316,21 +316,20 @@ export const SETTINGS: readonly Setting[] = [
   },
   {
     name: "FEDERATION_AUTO_JOIN",
-    key: "",
+    key: "autoJoin",
     kind: "boolean",
-    default: "",
+    default: "false",
     bare: true,
-    notYet: "nodes cannot join a formed federation",
-    description: "Admit new members without an operator.",
+    description: "A node that the layout does not list asks to be added by itself; otherwise an operator adds it.",
   },
   {
     name: "FEDERATION_STRICT_START",
-    key: "",
+    key: "strictStart",
     kind: "boolean",
-    default: "",
+    default: "false",
     bare: true,
-    notYet: "a start does not wait for peers to compare frontiers",
-    description: "Wait at start until enough peers have compared frontiers.",
+    description:
+      "Count after a start only once so many others have compared that every old copy of this disk is found. The price: a restart while another of three is down waits for it.",
   },
   {
     name: "LOG_RETENTION",

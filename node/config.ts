@@ -35,6 +35,8 @@ export interface Config {
   readonly consistencyLevel: Level;
   readonly syncIntervalMs: number;
   readonly gossipFanout: number;
+  readonly autoJoin: boolean;
+  readonly strictStart: boolean;
   readonly timeoutMs: number;
   readonly resonanceDecay: number;
   readonly hebbianRate: number;

@@ -5,13 +5,16 @@ import { CryptoError } from "../crypto/errors.ts";
 import { sha256Hex } from "../crypto/hash.ts";
 import { createKeyring, type Keyring } from "../crypto/keyring.ts";
 import type { NodeId } from "../protocol/ids.ts";
+import { type Member, votersOf } from "../protocol/layout.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine.ts";
 import { FederationView } from "./federation-status.ts";
 import { ensureAdminKey } from "./first-key.ts";
 import { createHttp, type HttpServer } from "./http/server.ts";
 import { loadNodeKey } from "./identity-file.ts";
+import { Joining } from "./joining.ts";
 import { keyOperations } from "./keys.ts";
+import { layoutOperations } from "./layout-queue.ts";
 import { createLog } from "./log.ts";
 import { MemoryIndex } from "./memory/memory-index.ts";
 import { createOperations } from "./memory/operations.ts";
@@ -37,6 +40,8 @@ export interface RunningNode {
   readonly federationAddresses: readonly string[];
   status(): Promise<FederationStatus>;
   stop(): Promise<void>;
+  /** Resolves when the node must be opened again, on the same folder, as another incarnation; with the reason. */
+  readonly mustOpenAgain: Promise<string>;
 }
 
 /** Free disk below this is reported as degraded, bytes: compaction needs room. */
@@ -57,6 +62,7 @@ export async function startNode(config: Config): Promise<RunningNode> {
 }
 
 async function open(config: Config, log: Log, closing: (() => Promise<void>)[]): Promise<RunningNode> {
+  const ended = Promise.withResolvers<string>();
   await makeDataFolder(config.dataDir);
   const storeFolder = join(config.dataDir, "store");
   const db = await openLevel(storeFolder);
@@ -105,11 +111,13 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
       },
       consistency: config.consistencyLevel,
       syncIntervalMs: config.syncIntervalMs,
+      strictStart: config.strictStart,
     },
     onFatal: (error) => die(log, error),
+    onCopy: (reason) => ended.resolve(reason),
   });
   const view = new FederationView(engine, net, { id: node, version: VERSION });
-  const operations = { ...createOperations(index, memorySettings(config), system.monotonic), ...keyOperations };
+  const operations = { ...createOperations(index, memorySettings(config), system.monotonic), ...keyOperations, ...layoutOperations };
   const router = createRouter({ engine, operations, index, meter: metrics, self: node, keyring, latencyMs: (peer) => net?.latencyMs(peer) });
   await engine.start();
   closing.push(() => engine.stop());
@@ -117,9 +125,22 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     await net.start();
     closing.push(() => net.stop());
   }
+  const joining = new Joining({
+    engine,
+    router,
+    member: () => ({ node, name: config.nodeName, incarnation: store.incarnation, zone: config.federationZone, weight: 1 }),
+    autoJoin: config.autoJoin,
+    log,
+  });
+  joining.start();
+  closing.push(async () => joining.stop());
   const stopObserving = every(OBSERVE_MS, () => {
     view.observe();
-    net?.want((engine.layout?.members ?? []).map((member) => member.node).filter((id) => id !== node));
+    net?.want(
+      votersNow(engine)
+        .map((member) => member.node)
+        .filter((id) => id !== node),
+    );
   });
   closing.push(async () => stopObserving());
   const http = await createHttp({
@@ -144,11 +165,16 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     url,
     federationAddresses: net?.listenAddresses() ?? [],
     status: () => view.status({ fingerprints: false }),
+    mustOpenAgain: ended.promise,
     stop: async () => {
       for (const close of closing.reverse())
         await close().catch((error: Error) => log.warn({ error: error.message }, "a part did not close cleanly"));
     },
   };
+}
+
+function votersNow(engine: Engine): readonly Member[] {
+  return engine.layout === undefined ? [] : votersOf(engine.layout);
 }
 
 function openNet(
@@ -179,7 +205,8 @@ function openNet(
       },
       loadAddresses: () => (saved === undefined ? {} : (JSON.parse(new TextDecoder().decode(saved)) as Record<string, string[]>)),
       saveAddresses: (book) => void store.putMeta("peers", new TextEncoder().encode(JSON.stringify(book))).catch(() => undefined),
-      isMember: (id) => engine().layout?.members.some((member) => member.node === id) ?? false,
+      isMember: (id) => votersNow(engine()).some((member) => member.node === id),
+      isRevoked: () => false, // nothing records a revocation yet
       fanout: config.gossipFanout,
     }),
   );

@@ -14,13 +14,17 @@ import type { OpenedDelta, VerifiedMessage } from "./frame.ts";
 import { covers, type Frontier, type StreamHead } from "./frontier.ts";
 import { applyDelta, type RecordState } from "./graph/apply.ts";
 import { contribute } from "./graph/contribute.ts";
-import type { KeyHash, NodeId, Partition, WriterId } from "./ids.ts";
-import { Knowledge } from "./knowledge.ts";
-import { groupOf, type Layout } from "./layout.ts";
-import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX } from "./limits.ts";
+import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
+import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
+import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
+import { countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS } from "./layout.ts";
+import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
 import { Membership, type Peer, type Role } from "./membership.ts";
+import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
+import { PeerClocks } from "./peer-clocks.ts";
 import type { Tally } from "./quorum.ts";
-import { pushes, reports } from "./spread.ts";
+import { heldMessage, type News, pushes, reports } from "./spread.ts";
+import { copyShownBy, type Standing, Standings } from "./standing.ts";
 import { Streams } from "./streams.ts";
 import { witnessMay } from "./witness.ts";
 
@@ -32,83 +36,230 @@ export interface StagedState extends RecordState {
   stage(batch: Batch): void;
   /** Executions of a key that are applied here, in order of arrival. */
   executions(partition: Partition, key: KeyHash): readonly { readonly writer: WriterId; readonly seq: number }[];
-  /** A delta of the log. */
+  /** A delta of the log. Undefined: not here, or its body is erased. */
   delta(partition: Partition, writer: WriterId, seq: number): Delta | undefined;
+  /** As a witness: the first number of the stream whose sealed bytes are kept; undefined when none are. */
+  keptFrom(partition: Partition, writer: WriterId): number | undefined;
+  /** As a witness: bytes of all sealed deltas kept. */
+  readonly sealedBytes: number;
+}
+
+/** What this node was told by a member before it started, or before the member did. */
+export interface ToldBefore {
+  readonly start: StartId;
+  readonly layoutVersion: number;
+  readonly heads: readonly StreamHead[];
+  readonly marks: readonly StreamHead[];
 }
 
 export interface ReplicaStart {
   readonly writer: WriterId;
   readonly layout: Layout;
   readonly state: StagedState;
-  /** Frontiers and marks as stored. */
-  readonly streams: readonly StreamHead[];
+  /** As stored: held as a full replica, and seen as a witness. */
+  readonly heads: readonly StreamHead[];
+  readonly marks: readonly StreamHead[];
   /** Highest clock value ever stored. */
   readonly highWater: Hlc;
-  /** Random whole number: where this process begins to number its barriers. */
+  /** Random whole number: where this process begins to number its barriers and reports. */
   readonly firstBarrier: number;
+  /** Wall clock less monotonic clock, ms; told again with every tick. */
+  readonly wallLead: number;
+  readonly start: StartId;
+  /** Of this disk's starts. Undefined: too old to be kept; null: there was none of this number. */
+  readonly startAt: (count: number) => string | undefined | null;
+  readonly toldBefore: (member: WriterId) => ToldBefore | undefined;
+  /** The number up to which this node wrote its stream in a partition whose copy it gave up; 0 when it never did. */
+  readonly ownSeqGivenUp: (partition: Partition) => number;
+  /** This incarnation, re-listed after a lost disk, has begun to count before. */
+  readonly hasCounted: boolean;
+  /** FEDERATION_STRICT_START. */
+  readonly strictStart: boolean;
+  /** Public ids of the secrets this node knows, the one that seals first. */
+  readonly secrets: readonly string[];
 }
 
 /** How long a live push may bring what another member reported first, ms; asking at once would double the traffic under load. */
 const PATIENCE_MS = 100;
+/** Between two introductions to a member that has not compared yet, ms: it may not have had a layout when the first came. */
+const INTRODUCE_MS = 250;
+/** Between two looks at what is handed over, and at what may be dropped, ms. */
+const HANDOVER_MS = 200;
+const LEFTOVER_MS = 1000;
+/** Copies that are in no group any more, of which the group is asked at a time. */
+const LEFTOVERS_AT_A_TIME = 16;
+/** An empty copy that lacks more deltas than this takes the partition as it is: replaying costs about what copying a record does, and records are fewer. */
+const SNAPSHOT_MIN_DELTAS = 2000;
+/** Partitions taken as snapshots at a time. */
+const SNAPSHOTS_TAKEN_MAX = 2;
+/** After a snapshot failed the log is tried for so long, ms. */
+const SNAPSHOT_AGAIN_MS = 5000;
 
 export class Replica {
-  readonly layout: Layout;
   readonly #writer: WriterId;
+  readonly #start: ReplicaStart;
   readonly #state: StagedState;
-  readonly #streams: Streams;
+  /** Held as a full replica; seen as a witness. */
+  readonly #streams: { readonly heads: Streams; readonly marks: Streams };
+  readonly #catchUps: { readonly heads: CatchUp; readonly marks: CatchUp };
   readonly #knowledge = new Knowledge();
   readonly #members: Membership;
+  readonly #standings: Standings;
+  readonly #handovers = new Handovers();
+  readonly #clocks = new PeerClocks();
   readonly #acknowledgements: Acknowledgements;
   readonly #barriers: Barriers;
-  readonly #catchUp: CatchUp;
+  readonly #starts = new Map<WriterId, StartId>();
+  readonly #secrets = new Map<WriterId, readonly string[]>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
+  /** Partitions on their way here as snapshots; and those that failed, until when. */
+  readonly #fetching = new Set<Partition>();
+  readonly #fetchFailed = new Map<Partition, number>();
+  /** What this node held when it adopted this version. */
+  #base: Base;
+  #standing: Standing = "unlisted";
+  #askedToCount = false;
+  #conflict: { readonly peer: NodeId; readonly version: number } | undefined;
+  #lastReport: number;
   #highWater: Hlc;
   #now = 0;
+  #wallLead: number;
+  #introduceAt = 0;
+  #handoverAt = 0;
+  #leftoverAt = 0;
 
   constructor(start: ReplicaStart) {
-    this.layout = start.layout;
+    this.#start = start;
     this.#members = new Membership(start.layout, start.writer);
     this.#writer = start.writer;
     this.#state = start.state;
-    this.#streams = new Streams(start.streams);
+    this.#streams = { heads: new Streams(start.heads), marks: new Streams(start.marks) };
     this.#highWater = start.highWater;
-    this.#acknowledgements = new Acknowledgements(
-      (partition, writer, seq) => this.#tally(partition, new Map([[writer, seq]])),
-      (partition) => this.#members.counts(partition),
-    );
+    this.#lastReport = start.firstBarrier;
+    this.#wallLead = start.wallLead;
+    this.#acknowledgements = new Acknowledgements((partition, level, writer, seq) => this.#holders(partition, level, new Map([[writer, seq]])));
     this.#barriers = new Barriers(
       {
-        others: (partition) =>
-          this.#members.others(partition).map((member) => ({
-            node: member.node,
-            writer: member.writer,
-            isReplica: this.#members.isReplica(partition, member.writer),
-          })),
-        group: (partition) => this.#members.counts(partition),
-        ownFrontier: (partition) => this.#streams.durableFrontier(partition),
-        holders: (partition, frontier) => this.#tally(partition, frontier),
+        others: (partition) => this.#members.others(partition).filter((member) => this.#counts(member.writer)),
+        ownFrontier: (partition) => this.#streams.heads.durableFrontier(partition),
+        answered: (partition, level, members) =>
+          this.#members.met(partition, level, (member) => member.writer === this.#writer || members.has(member.writer)),
+        holders: (partition, level, frontier) => this.#holders(partition, level, frontier),
         need: (partition, frontier, effects) => {
-          for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, this.#patience(writer), this.#now, effects);
+          for (const [writer, seq] of frontier) this.#catchUp("heads", partition, writer, seq, this.#patience(writer), effects);
         },
       },
       start.firstBarrier,
     );
-    this.#catchUp = new CatchUp({
-      stagedSeq: (partition, writer) => this.#streams.staged(partition, writer).seq,
-      durableSeq: (partition, writer) => this.#streams.durable(partition, writer),
-      sources: (partition, writer, seq) => this.#sources(partition, writer, seq),
-    });
+    this.#catchUps = { heads: this.#catchUpOf("heads"), marks: this.#catchUpOf("marks") };
+    this.#standings = new Standings(
+      {
+        self: start.writer,
+        layout: () => this.layout,
+        connected: () => this.#members.peers().flatMap((peer) => (peer.version >= 2 ? [peer.writer] : [])),
+        base: (member) => this.#knowledge.base(member),
+        held: (kind, partition, writer) => this.#streams[kind].durable(partition, writer),
+      },
+      start.strictStart,
+      start.hasCounted,
+    );
+    this.#base = this.#ownBase();
   }
 
-  /** Undefined: this node is in no group of the partition, or not a member at all. */
+  get layout(): Layout {
+    return this.#members.layout;
+  }
+
+  /** What this node does for clients: it executes as a replica. Undefined: it is in no group that serves the partition, or does not count. */
   role(partition: Partition): Role | undefined {
-    return this.#members.role(partition);
+    return this.#standing === "counting" ? this.#members.role(partition) : undefined;
+  }
+
+  /** Whether it may answer reads at `one` from its own state, though it does not count yet after its start. */
+  mayReadAtOne(partition: Partition): boolean {
+    return (this.#standing === "counting" || this.#standing === "comparing") && this.#members.role(partition) === "replica";
+  }
+
+  get standing(): Standing {
+    return this.#standing;
   }
 
   /** The highest clock value issued or seen. */
   get highWater(): Hlc {
     return this.#highWater;
+  }
+
+  // ---- the layout ----------------------------------------------------------------------------------------------
+
+  /**
+   * A newer version holds and is on disk. What was told under the older one counts no more; reads begin again, writes wait for the groups of this one.
+   */
+  adopt(layout: Layout, now: number): Effect[] {
+    this.#now = now;
+    const effects: Effect[] = [];
+    this.#members.adopt(layout);
+    this.#knowledge.forget();
+    this.#handovers.forget();
+    this.#conflict = undefined;
+    this.#base = this.#ownBase();
+    this.#handoverAt = now;
+    for (const peer of this.#members.peers()) {
+      if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
+      if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
+      if (this.#standing === "counting") this.#tellAll(peer, effects);
+    }
+    this.#review(effects);
+    for (const read of this.#barriers.restart()) effects.push(...this.read(read, now));
+    return effects;
+  }
+
+  /** Members of the layout that count for this node now, itself included if it does. */
+  counting(): readonly WriterId[] {
+    const others = this.#members.peers().filter((peer) => this.#counts(peer.writer));
+    return [...(this.#standing === "counting" ? [this.#writer] : []), ...others.map((peer) => peer.writer)];
+  }
+
+  /** While a change is under way: partitions that are not handed over yet, as far as this node has heard. */
+  notHandedOver(): Partition[] {
+    if (this.layout.next === undefined) return [];
+    const here = new Set(this.counting());
+    return this.#handovers.waiting(this.layout, (member) => here.has(member));
+  }
+
+  /** The re-listed incarnation is on disk as one that counts. */
+  counted(now: number): Effect[] {
+    this.#now = now;
+    this.#standings.counted();
+    const effects: Effect[] = [];
+    this.#review(effects);
+    return effects;
+  }
+
+  /** A snapshot took the place of the partition's copy; what it holds. Undefined: it did not come. */
+  fetched(partition: Partition, heads: readonly StreamHead[] | undefined, highWater: Hlc, now: number): Effect[] {
+    this.#now = now;
+    const effects: Effect[] = [];
+    this.#fetching.delete(partition);
+    this.#streams.heads.replace(partition, heads ?? []);
+    this.#highWater = laterHlc(this.#highWater, highWater);
+    if (heads === undefined) this.#fetchFailed.set(partition, now + SNAPSHOT_AGAIN_MS);
+    for (const peer of this.#members.peers()) {
+      for (const kind of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, kind, partition)) this.#catchUp("heads", partition, writer, seq, 0, effects);
+    }
+    if (heads !== undefined && this.#standing === "counting")
+      this.#tell(
+        heads.map((head) => ({ kind: "heads" as const, head })),
+        effects,
+      );
+    this.#review(effects);
+    return effects;
+  }
+
+  /** A copy that nobody needed here any more is deleted. */
+  dropped(partition: Partition, kind: Kind): void {
+    this.#streams[kind].replace(partition, []);
   }
 
   // ---- clients -------------------------------------------------------------------------------------------------
@@ -127,17 +278,34 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     const { request, partition, tenant, key, level } = proposal;
-    if (this.role(partition) !== "replica") return [refusal(request, "not_replica", "This node holds no full replica of the partition.")];
+    if (this.role(partition) !== "replica") return [this.#notReplica(request)];
     const earlier = this.#state.executions(partition, key)[0];
     if (earlier !== undefined) {
       this.#repeat(proposal, earlier, effects);
       return effects;
     }
-    const unreachable = this.#members.unreachable(partition, level);
+    const unreachable = this.#unreachable(partition, level);
     if (unreachable !== undefined) return [refusal(request, "no_quorum", unreachable)];
+    // Before a number or a clock value is spent: what is stamped in the peers' future none of them would take.
+    if (this.#clocks.isTooFarAhead(proposal.wall, now))
+      return [
+        refusal(
+          request,
+          "clock_skew",
+          "This node's clock is too far ahead of its peers' clocks. Nothing was written; ask another node, and set this one's clock.",
+        ),
+      ];
+    const staged = this.#streams.heads.staged(partition, this.#writer);
+    if (staged.seq < this.#start.ownSeqGivenUp(partition))
+      return [
+        refusal(
+          request,
+          "catching_up",
+          "This node is taking the partition back and has not yet received all it once wrote there. Nothing was written.",
+        ),
+      ];
     const hlc = tickHlc(this.#highWater, proposal.wall);
-    const staged = this.#streams.staged(partition, this.#writer);
-    const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.stagedFrontier(partition) };
+    const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.heads.stagedFrontier(partition) };
     const numbered = contribute(proposal.contributions, by, this.#state);
     if (numbered.entries.length === 0) {
       if (level === "one") this.#answerWithoutDelta(proposal, staged.seq, effects);
@@ -173,9 +341,8 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     // A witness has marks but no graph: what it would answer from is empty.
-    if (this.role(request.partition) !== "replica")
-      return [refusal(request.request, "not_replica", "This node holds no full replica of the partition.")];
-    const unreachable = request.level === "one" ? undefined : this.#members.unreachable(request.partition, request.level);
+    if (this.role(request.partition) !== "replica") return [this.#notReplica(request.request)];
+    const unreachable = request.level === "one" ? undefined : this.#unreachable(request.partition, request.level);
     if (unreachable !== undefined) return [refusal(request.request, "no_quorum", unreachable)];
     this.#barriers.read(request, now, effects);
     return effects;
@@ -185,8 +352,8 @@ export class Replica {
   holds(partition: Partition, frontier: Frontier, now: number): { readonly held: boolean; readonly effects: Effect[] } {
     this.#now = now;
     const effects: Effect[] = [];
-    const held = covers(new Map(this.#streams.durableFrontier(partition)), frontier);
-    if (!held) for (const [writer, seq] of frontier) this.#catchUp.learn(partition, writer, seq, this.#patience(writer), now, effects);
+    const held = covers(new Map(this.#streams.heads.durableFrontier(partition)), frontier);
+    if (!held) for (const [writer, seq] of frontier) this.#catchUp("heads", partition, writer, seq, this.#patience(writer), effects);
     return { held, effects };
   }
 
@@ -203,140 +370,200 @@ export class Replica {
   persisted(batches: readonly Batch[], now: number): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
-    const touched = new Map<string, StreamHead>();
+    const touched = new Map<string, News>();
     const own = new Map<Partition, Delta[]>();
     for (const batch of batches) {
-      const head = headOf(batch);
-      if (head === undefined) continue;
-      this.#streams.flush(head);
-      touched.set(`${head.partition}/${head.writer}`, head);
+      const moved = positionOf(batch);
+      if (moved === undefined) continue;
+      const { kind, head } = moved;
+      this.#streams[kind].flush(head);
+      touched.set(`${kind}/${head.partition}/${head.writer}`, moved);
       if (batch.type === "delta" && head.writer === this.#writer) {
         const deltas = own.get(head.partition);
         if (deltas === undefined) own.set(head.partition, [batch.delta]);
         else deltas.push(batch.delta);
       }
     }
-    const others = (partition: Partition): NodeId[] => this.#members.others(partition).map((member) => member.node);
-    effects.push(...pushes(own, others));
-    const foreign = [...touched.values()].filter((head) => head.writer !== this.#writer);
-    effects.push(...reports(foreign, others));
-    for (const head of touched.values()) this.#held(head.partition, head.writer, effects);
-    this.#catchUp.flushed(now, effects);
+    effects.push(...pushes(own, (partition) => this.#members.others(partition).map((member) => member.node)));
+    this.#tell(
+      [...touched.values()].filter(({ head }) => head.writer !== this.#writer),
+      effects,
+    );
+    for (const { head } of touched.values()) this.#held(head.partition, head.writer, effects);
+    this.#catchUps.heads.flushed(now, effects);
+    this.#catchUps.marks.flushed(now, effects);
     return effects;
   }
 
   // ---- peers ---------------------------------------------------------------------------------------------------
 
   /** A hello named this member's incarnation on a live connection; or the connection went. Whoever is not listed does not count and is told nothing. */
-  peer(node: NodeId, writer: WriterId | undefined, now: number): Effect[] {
+  peer(node: NodeId, writer: WriterId | undefined, now: number, version = 1): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
+    const known = this.#members.peer(node);
+    this.#members.disconnect(node);
+    if (known !== undefined) this.#clocks.gone(known.writer);
     if (writer === undefined) {
-      this.#members.disconnect(node);
-      this.#catchUp.gone(node, now, effects);
+      this.#catchUps.heads.gone(node, now, effects);
+      this.#catchUps.marks.gone(node, now, effects);
       return effects;
     }
-    this.#members.disconnect(node);
-    if (!this.#members.connect({ node, writer })) return effects;
-    this.#tellAll(node, writer, effects);
-    for (const pull of this.#catchUp.lacking()) this.#catchUp.learn(pull.partition, pull.writer, pull.known, 0, now, effects);
+    const peer = { node, writer, version };
+    if (!this.#members.connect(peer)) return effects;
+    if (version < 2) {
+      // The first release compares and reports nothing.
+      this.#knowledge.countsWithoutReport(writer);
+      this.#standings.agreed(writer);
+      this.#review(effects);
+    } else effects.push(this.#introduction(peer));
+    if (this.#standing === "counting") this.#tellAll(peer, effects);
+    for (const kind of ["heads", "marks"] as const)
+      for (const pull of this.#catchUps[kind].lacking()) this.#catchUp(kind, pull.partition, pull.writer, pull.known, 0, effects);
     return effects;
   }
 
-  receive(verified: VerifiedMessage, now: number): Effect[] {
+  /** @param wall our wall clock, ms */
+  receive(verified: VerifiedMessage, now: number, wall: number): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
     const peer = this.#members.peer(verified.from);
-    // An ack, mark or frontier counts only from a listed member, under the layout we count with.
-    const { federation, writer, layoutVersion } = verified.header;
-    if (peer === undefined || peer.writer !== writer || federation !== this.layout.federation || layoutVersion !== this.layout.version)
-      return effects;
+    const { federation, writer, layoutVersion, layoutTag: tag } = verified.header;
+    if (peer === undefined || peer.writer !== writer || federation !== this.layout.federation) return effects;
     const { message } = verified;
+    if (message.type === "introduce") this.#meet(peer, message, effects);
+    else if (message.type === "compare") this.#compare(peer, message, effects);
+    // An ack, mark or frontier counts only under the layout we count with: whoever goes by an older one is told ours, a newer one is on its way here.
+    else if (layoutVersion < this.layout.version) effects.push({ type: "behind", peer: peer.node });
+    else if (layoutVersion > this.layout.version) return effects;
+    else if (tag !== undefined && tag !== layoutTag(this.layout)) this.#meetConflict(peer, effects);
+    else this.#take(peer, verified, wall, effects);
+    return effects;
+  }
+
+  #take(peer: Peer, { message, deltas }: VerifiedMessage, wall: number, effects: Effect[]): void {
+    const now = this.#now;
     switch (message.type) {
       case "push":
-        this.#takePush(peer, verified.deltas, effects);
+        this.#takePush(peer, deltas, wall, effects);
         break;
       case "repair": {
-        const brought = this.#take(peer, verified.deltas, effects);
-        this.#learn(peer.writer, [{ partition: message.partition, writer: message.writer, seq: message.to, hash: "" }], effects);
-        this.#catchUp.answered(message.partition, message.writer, peer.node, brought, now, effects);
+        const brought = this.#takeDeltas(peer, deltas, effects);
+        const { partition, writer, to } = message;
+        this.#catchUp("heads", partition, writer, to, 0, effects);
+        this.#catchUp("marks", partition, writer, to, 0, effects);
+        this.#catchUps.heads.answered(partition, writer, peer.node, brought.heads, now, effects);
+        this.#catchUps.marks.answered(partition, writer, peer.node, brought.marks, now, effects);
         break;
       }
       case "held":
-        this.#learn(peer.writer, message.heads, effects);
+        this.#learnApart(peer.writer, message.heads, message.marks, effects);
+        break;
+      case "report":
+        this.#takeReport(peer, message, effects);
+        break;
+      case "ready":
+        this.#handovers.claim(peer.writer, message.partitions);
         break;
       case "want":
         this.#serve(peer, message.partition, message.writer, message.from, message.to, effects);
         break;
       case "ask":
-        if (this.role(message.partition) === undefined) break;
-        for (const [writer, seq] of message.frontier) this.#learn(peer.writer, [{ partition: message.partition, writer, seq, hash: "" }], effects);
-        effects.push({
-          type: "send",
-          to: peer.node,
-          message: { type: "told", id: message.id, partition: message.partition, heads: this.#streams.durableHeads(message.partition) },
-        });
+        for (const [writer, seq] of message.frontier)
+          this.#learn(peer.writer, "heads", [{ partition: message.partition, writer, seq, hash: "" }], effects);
+        if (this.role(message.partition) !== undefined || (this.#standing === "counting" && this.#keeps(message.partition)))
+          this.#answerAsk(peer, message, effects);
         break;
-      case "told": {
-        const heads = message.heads.filter((head) => head.partition === message.partition);
-        this.#learn(peer.writer, heads, effects);
-        const isReplica = this.#members.isReplica(message.partition, peer.writer);
-        if (!isReplica && !this.#members.isWitness(message.partition, peer.writer)) break;
-        this.#barriers.told(
-          message.id,
-          peer.node,
-          isReplica,
-          heads.map((head) => [head.writer, head.seq] as const),
-          now,
-          effects,
-        );
+      case "told":
+        this.#takeTold(peer, message, effects);
         break;
-      }
       case "digest":
-        if (message.reply) this.#tellAll(peer.node, peer.writer, effects);
-        else if (message.digest !== this.#digestOfPeer(peer.writer))
-          effects.push({ type: "send", to: peer.node, message: { type: "digest", digest: this.#digestForPeer(peer.writer), reply: true } });
+        if (message.wall !== undefined) this.#clocks.heard(peer.writer, message.wall, now);
+        if (message.reply && this.#standing === "counting") this.#tellAll(peer, effects);
+        else if (!message.reply && (this.#knowledge.base(peer.writer) === undefined || message.digest !== this.#digestOfPeer(peer.writer)))
+          effects.push({ type: "send", to: peer.node, message: this.#digest(peer, true) });
         break;
       default:
         break;
     }
-    return effects;
   }
 
   // ---- time ----------------------------------------------------------------------------------------------------
 
-  tick(now: number): Effect[] {
+  /** @param wall our wall clock, ms */
+  tick(now: number, wall: number): Effect[] {
     this.#now = now;
+    this.#wallLead = wall - now;
     const effects: Effect[] = [];
     this.#acknowledgements.expire(now, effects);
     this.#barriers.tick(now, effects);
-    this.#catchUp.tick(now, effects);
+    this.#catchUps.heads.tick(now, effects);
+    this.#catchUps.marks.tick(now, effects);
+    this.#review(effects);
+    if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
+    this.#fetchWhatIsFar(effects);
+    if (now >= this.#handoverAt) this.#reviewHandover(effects);
+    if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
     return effects;
   }
 
   /** The periodic comparison that finds every difference, should a message have been lost. */
-  compareWith(node: NodeId): Effect[] {
+  compareWith(node: NodeId, now: number): Effect[] {
+    this.#now = now;
     const peer = this.#members.peer(node);
     if (peer === undefined) return [];
-    return [{ type: "send", to: node, message: { type: "digest", digest: this.#digestForPeer(peer.writer), reply: false } }];
+    return [{ type: "send", to: node, message: this.#digest(peer, false) }];
   }
 
   // ---- for status ----------------------------------------------------------------------------------------------
 
-  ownHeads(partition: Partition): StreamHead[] {
-    return this.#streams.durableHeads(partition);
+  /** What this node holds of the partition as a replica; as a witness, what it has marked. */
+  ownHeads(partition: Partition, kind: Kind = this.#kindHere(partition)): StreamHead[] {
+    return this.#streams[kind].durableHeads(partition);
   }
   partitions(): Partition[] {
-    return [...this.#streams.partitions()].sort((a, b) => a - b);
+    return [...new Set([...this.#streams.heads.partitions(), ...this.#streams.marks.partitions()])].sort((a, b) => a - b);
   }
+  /** How far a member of the partition's groups has said it holds, or has marked, a stream. */
   heldBy(member: WriterId, partition: Partition, writer: WriterId): number {
-    return this.#knowledge.held(member, partition, writer);
+    return this.#knowledge.held(member, this.#members.keepsAs(partition, "replica", member) ? "heads" : "marks", partition, writer);
   }
   lacking(): readonly { partition: Partition; writer: WriterId; known: number }[] {
-    return this.#catchUp.lacking();
+    return [...this.#catchUps.heads.lacking(), ...this.#catchUps.marks.lacking()];
+  }
+  /** Partitions that are on their way here as snapshots. */
+  fetching(): readonly Partition[] {
+    return [...this.#fetching];
   }
   connectedMembers(): readonly NodeId[] {
-    return this.#members.nodes();
+    return this.#members.peers().map((peer) => peer.node);
+  }
+  /** How far this node's wall clock is ahead of its peers', ms; undefined: nobody has told. */
+  clockAheadMs(wall: number, now: number): number | undefined {
+    return this.#clocks.aheadMs(wall, now);
+  }
+  /** Which secrets a member knows, the one that it seals with first. */
+  secretsOf(member: WriterId): readonly string[] {
+    return this.#secrets.get(member) ?? [];
+  }
+  /** Changes with what `toldBy` would say. */
+  toldRevision(member: WriterId): number {
+    return this.#knowledge.revision(member);
+  }
+  /** What this node keeps of what a member told it, to compare with after the next start of either. */
+  toldBy(member: WriterId): ToldBefore | undefined {
+    const start = this.#starts.get(member);
+    if (start === undefined || this.#knowledge.base(member) === undefined) return undefined;
+    return {
+      start,
+      layoutVersion: this.layout.version,
+      heads: this.#knowledge.all(member, "heads"),
+      marks: this.#knowledge.all(member, "marks"),
+    };
+  }
+  /** A member goes by another layout of the same number: an operator has to choose. */
+  get conflict(): { readonly peer: NodeId; readonly version: number } | undefined {
+    return this.#conflict;
   }
 
   // ---- inside --------------------------------------------------------------------------------------------------
@@ -345,7 +572,16 @@ export class Replica {
   #repeat(proposal: Proposal, earlier: { writer: WriterId; seq: number }, effects: Effect[]): void {
     const { request, partition } = proposal;
     const delta = this.#state.delta(partition, earlier.writer, earlier.seq);
-    if (delta === undefined) throw new ProtocolError("INVARIANT", "a key without its delta", { writer: earlier.writer, seq: earlier.seq });
+    if (delta === undefined) {
+      effects.push(
+        refusal(
+          request,
+          "idempotency_key_expired",
+          "This Idempotency-Key was used for a request whose answer is not kept any more. Nothing was written.",
+        ),
+      );
+      return;
+    }
     if (delta.body.fingerprint !== proposal.fingerprint) {
       effects.push(refusal(request, "idempotency_key_reused", "This Idempotency-Key was used for a different request."));
       return;
@@ -361,7 +597,7 @@ export class Replica {
     });
     this.#acknowledgements.check(partition, earlier.writer, effects);
     // Others may hold it without having told: ask, as a barrier does.
-    const frontier = this.#streams.durableFrontier(partition);
+    const frontier = this.#streams.heads.durableFrontier(partition);
     for (const member of this.#members.others(partition))
       effects.push({ type: "send", to: member.node, message: { type: "ask", id: 0, partition, frontier } });
   }
@@ -375,46 +611,170 @@ export class Replica {
     }
   }
 
-  #takePush(peer: Peer, deltas: readonly OpenedDelta[], effects: Effect[]): void {
+  // ---- starting, and counting ----------------------------------------------------------------------------------
+
+  #introduction(peer: Peer): Effect {
+    const { start, secrets } = this.#start;
+    return { type: "send", to: peer.node, message: { type: "introduce", start, wall: this.#wall(), secrets } };
+  }
+
+  #introduceAgain(effects: Effect[]): void {
+    this.#introduceAt = this.#now + INTRODUCE_MS;
+    for (const peer of this.#members.peers())
+      if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
+  }
+
+  /** A member says which start of its program this is: it is told what it had said before, and what is held of its own streams. */
+  #meet(peer: Peer, { start, wall, secrets }: MessageOf<"introduce">, effects: Effect[]): void {
+    this.#clocks.heard(peer.writer, wall, this.#now);
+    this.#secrets.set(peer.writer, secrets);
+    const standing = this.#standings.now;
+    // Who lost its disk has nothing to compare with.
+    if (standing === "refilling" || standing === "unlisted") return;
+    const known = this.toldBy(peer.writer) ?? this.#start.toldBefore(peer.writer);
+    this.#starts.set(peer.writer, start);
+    const own = (["heads", "marks"] as const).flatMap((kind) =>
+      [...this.#streams[kind].partitions()].flatMap((partition) =>
+        this.#streams[kind].durableHeads(partition).filter((head) => head.writer === peer.writer),
+      ),
+    );
+    effects.push({
+      type: "send",
+      to: peer.node,
+      message: {
+        type: "compare",
+        start: known?.start ?? null,
+        layoutVersion: known?.layoutVersion ?? 0,
+        heads: known?.heads ?? [],
+        marks: known?.marks ?? [],
+        own,
+      },
+    });
+  }
+
+  #compare(peer: Peer, message: MessageOf<"compare">, effects: Effect[]): void {
+    const reason = copyShownBy(message, {
+      layoutVersion: this.layout.version,
+      startAt: this.#start.startAt,
+      held: (kind, partition, writer) => this.#streams[kind].staged(partition, writer).seq,
+      ownSeq: (partition) => Math.max(this.#streams.heads.staged(partition, this.#writer).seq, this.#start.ownSeqGivenUp(partition)),
+      ownHash: (partition, seq) => this.#ownHash(partition, seq),
+    });
+    if (reason !== undefined) {
+      effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
+      return;
+    }
+    this.#standings.agreed(peer.writer);
+    this.#review(effects);
+  }
+
+  #ownHash(partition: Partition, seq: number): string | undefined {
+    const staged = this.#streams.heads.staged(partition, this.#writer);
+    return staged.seq === seq ? staged.hash : this.#state.delta(partition, this.#writer, seq)?.hash;
+  }
+
+  /** Where this node stands, and what follows when that changes. */
+  #review(effects: Effect[]): void {
+    if (this.#standings.advance(this.#now) && !this.#askedToCount) {
+      this.#askedToCount = true;
+      effects.push({ type: "count" });
+    }
+    const { now } = this.#standings;
+    if (now === this.#standing) return;
+    this.#standing = now;
+    effects.push({ type: "note", level: "info", message: `this node is ${now}`, facts: { layout: this.layout.version } });
+    if (now === "counting") for (const peer of this.#members.peers()) this.#tellAll(peer, effects);
+  }
+
+  #meetConflict(peer: Peer, effects: Effect[]): void {
+    if (this.#conflict === undefined) effects.push({ type: "conflict", peer: peer.node, version: this.layout.version });
+    this.#conflict = { peer: peer.node, version: this.layout.version };
+  }
+
+  #unreachable(partition: Partition, level: Level): string | undefined {
+    if (this.#conflict !== undefined)
+      return `There are two layouts ${this.#conflict.version}: an operator has to choose one (continuum layout recover). Nothing was written.`;
+    return this.#members.unreachable(partition, level, (writer) => this.#counts(writer));
+  }
+
+  #notReplica(request: RequestId): Effect {
+    return refusal(request, "not_replica", "This node holds no full replica of the partition that counts.");
+  }
+
+  #counts(writer: WriterId): boolean {
+    return this.#knowledge.base(writer) !== undefined;
+  }
+
+  #ownBase(): Base {
+    const all = (kind: Kind): StreamHead[] =>
+      [...this.#streams[kind].partitions()].flatMap((partition) => this.#streams[kind].durableHeads(partition));
+    return baseOf(
+      all("heads"),
+      all("marks").map((mark) => this.#keptMark(mark)),
+    );
+  }
+
+  #keptMark(mark: StreamHead): KeptMark {
+    return { ...mark, keptFrom: this.#state.keptFrom(mark.partition, mark.writer) ?? mark.seq + 1 };
+  }
+
+  // ---- deltas --------------------------------------------------------------------------------------------------
+
+  #takePush(peer: Peer, deltas: readonly OpenedDelta[], wall: number, effects: Effect[]): void {
     // A live push comes from its own writer; what a member stored of others comes as repair.
     const live = deltas.filter(({ delta }) => delta.header.writer === peer.writer);
-    this.#take(peer, live, effects);
+    // Only here is a clock judged: what is on a disk already, the writer's own too, is not undone by refusing it for ever; it comes as repair.
+    const future = live.find(({ delta }) => PeerClocks.isFromTheFuture(delta.header.hlc[0], wall));
+    if (future !== undefined) effects.push(futureNote(future.delta, peer, future.delta.header.hlc[0] - wall));
+    else this.#takeDeltas(peer, live, effects);
     const last = new Map<Partition, StreamHead>();
     for (const { delta } of live)
       last.set(delta.header.partition, { partition: delta.header.partition, writer: peer.writer, seq: delta.header.seq, hash: delta.hash });
-    this.#learn(peer.writer, [...last.values()], effects);
+    this.#learn(peer.writer, "heads", [...last.values()], effects);
   }
 
-  /** @returns how many were new and are staged */
-  #take(peer: Peer, deltas: readonly OpenedDelta[], effects: Effect[]): number {
-    let brought = 0;
-    const again = new Map<string, StreamHead>();
+  /** @returns how many were new and are staged, as a replica and as a witness */
+  #takeDeltas(peer: Peer, deltas: readonly OpenedDelta[], effects: Effect[]): { heads: number; marks: number } {
+    const brought = { heads: 0, marks: 0 };
+    const again = new Map<string, News>();
     for (const opened of deltas) {
-      const { partition, writer, seq, previous } = opened.delta.header;
-      const role = this.role(partition);
-      if (role === undefined) continue;
-      const staged = this.#streams.staged(partition, writer);
-      if (seq <= staged.seq) {
-        // Duplicates are acknowledged again: the first acknowledgement may have been lost.
-        const durable = this.#streams.durable(partition, writer);
-        if (seq <= durable)
-          for (const head of this.#streams.durableHeads(partition)) if (head.writer === writer) again.set(`${partition}/${writer}`, head);
-        if (seq === staged.seq && opened.delta.hash !== staged.hash) effects.push(forkNote(opened.delta, peer));
-        continue;
-      }
-      // A delta that does not follow is neither stored nor acknowledged (P1); the interval is asked for.
-      if (seq !== staged.seq + 1) continue;
-      if (previous !== staged.hash) {
-        effects.push(forkNote(opened.delta, peer));
-        continue;
-      }
-      this.#highWater = laterHlc(this.#highWater, opened.delta.header.hlc);
-      if (role === "witness") this.#stage({ type: "sealed", delta: opened.delta, envelope: opened.envelope });
-      else this.#stage({ type: "delta", delta: opened.delta, changes: applyDelta(opened.delta, this.#state, this.#sameKey(opened.delta)) });
-      brought++;
+      const { partition } = opened.delta.header;
+      if (this.#members.keepsAs(partition, "replica") && this.#takeOne("heads", opened, peer, again, effects)) brought.heads++;
+      if (this.#members.keepsAs(partition, "witness") && this.#takeOne("marks", opened, peer, again, effects)) brought.marks++;
     }
-    if (again.size > 0) effects.push({ type: "send", to: peer.node, message: { type: "held", heads: [...again.values()] } });
+    if (again.size > 0 && this.#standing === "counting")
+      effects.push({ type: "send", to: peer.node, message: heldMessage([...again.values()], peer.version >= 2) });
     return brought;
+  }
+
+  /** @returns true when it is new and staged */
+  #takeOne(kind: Kind, opened: OpenedDelta, peer: Peer, again: Map<string, News>, effects: Effect[]): boolean {
+    const { delta } = opened;
+    const { partition, writer, seq, previous } = delta.header;
+    const streams = this.#streams[kind];
+    const staged = streams.staged(partition, writer);
+    if (seq <= staged.seq) {
+      // Duplicates are acknowledged again: the first acknowledgement may have been lost.
+      if (seq <= streams.durable(partition, writer))
+        for (const head of streams.durableHeads(partition)) if (head.writer === writer) again.set(`${kind}/${partition}/${writer}`, { kind, head });
+      if (seq === staged.seq && delta.hash !== staged.hash) effects.push(forkNote(delta, peer));
+      return false;
+    }
+    // A delta that does not follow is neither stored nor acknowledged (P1); the interval is asked for.
+    if (seq !== staged.seq + 1) return false;
+    if (previous !== staged.hash) {
+      effects.push(forkNote(delta, peer));
+      return false;
+    }
+    if (kind === "heads" && this.#fetching.has(partition)) return false;
+    if (kind === "marks" && this.#state.sealedBytes > WITNESS_SEALED_MAX_BYTES) {
+      effects.push(fullNote(this.#state.sealedBytes));
+      return false;
+    }
+    this.#highWater = laterHlc(this.#highWater, delta.header.hlc);
+    if (kind === "marks") this.#stage({ type: "sealed", delta, envelope: opened.envelope });
+    else this.#stage({ type: "delta", delta, changes: applyDelta(delta, this.#state, this.#sameKey(delta)) });
+    return true;
   }
 
   #sameKey(delta: Delta): Delta[] {
@@ -428,8 +788,8 @@ export class Replica {
 
   /** The batch takes effect for everything numbered after it. */
   #stage(batch: Batch): void {
-    const head = headOf(batch);
-    if (head !== undefined) this.#streams.stage(head);
+    const moved = positionOf(batch);
+    if (moved !== undefined) this.#streams[moved.kind].stage(moved.head);
     this.#state.stage(batch);
   }
 
@@ -437,112 +797,305 @@ export class Replica {
   #held(partition: Partition, writer: WriterId, effects: Effect[]): void {
     this.#acknowledgements.check(partition, writer, effects);
     this.#barriers.progressed(partition, this.#now, effects);
-    if (this.role(partition) === "witness") this.#witness(partition, writer);
+    if (this.#members.keepsAs(partition, "witness")) this.#witness(partition, writer);
   }
 
-  #learn(member: WriterId, heads: readonly StreamHead[], effects: Effect[]): void {
+  /** @param marks undefined: a peer of version 1 does not tell them apart; what counts is decided by its role */
+  #learnApart(member: WriterId, heads: readonly StreamHead[], marks: readonly StreamHead[] | undefined, effects: Effect[]): void {
+    this.#learn(member, "heads", heads, effects);
+    this.#learn(member, "marks", marks ?? heads, effects);
+  }
+
+  #learn(member: WriterId, kind: Kind, heads: readonly StreamHead[], effects: Effect[]): void {
     for (const head of heads) {
-      const role = this.role(head.partition);
-      if (role === undefined) continue;
-      const news = this.#knowledge.learn(member, head.partition, head.writer, head.seq, head.hash);
-      const staged = this.#streams.staged(head.partition, head.writer);
-      if (head.seq === staged.seq && head.hash !== "" && head.hash !== staged.hash) effects.push(forkedHeadNote(head, member));
+      const { partition, writer, seq, hash } = head;
+      if (!this.#keeps(partition) && !this.#isLeftover(partition)) continue;
+      const news = this.#knowledge.learn(member, kind, head);
       // Its own writer tells in the order it pushes: what is still missing then is a gap.
-      const patience = head.writer === member ? 0 : this.#patience(head.writer);
-      this.#catchUp.learn(head.partition, head.writer, head.seq, patience, this.#now, effects);
-      if (news || role === "witness") this.#held(head.partition, head.writer, effects);
+      const patience = writer === member ? 0 : this.#patience(writer);
+      for (const here of ["heads", "marks"] as const) {
+        const staged = this.#streams[here].staged(partition, writer);
+        if (here === kind && seq === staged.seq && hash !== "" && hash !== staged.hash) effects.push(forkedHeadNote(head, member));
+        this.#catchUp(here, partition, writer, seq, patience, effects);
+      }
+      if (news || this.#members.keepsAs(partition, "witness")) this.#held(partition, writer, effects);
     }
   }
 
   #witness(partition: Partition, writer: WriterId): void {
     const name = `${partition}/${writer}`;
-    const reports = groupOf(this.layout, partition).replicas.map((member) => this.#knowledge.head(member.writer, partition, writer));
-    const staged = this.#streams.staged(partition, writer);
+    const replicas = new Set(countingGroups(this.layout, partition).flatMap((group) => group.replicas));
+    const reports = [...replicas].map((member) => this.#headOf(member, partition, writer));
+    const staged = this.#streams.marks.staged(partition, writer);
     for (const batch of witnessMay(partition, writer, staged, this.#forgotten.get(name) ?? 0, reports)) {
       if (batch.type === "forget") this.#forgotten.set(name, batch.seq);
       this.#stage(batch);
     }
   }
 
-  #serve(peer: Peer, partition: Partition, writer: WriterId, from: number, to: number, effects: Effect[]): void {
-    const role = this.role(partition);
-    if (role === undefined) return;
-    const durable = this.#streams.durable(partition, writer);
-    effects.push({
-      type: "serve",
-      to: peer.node,
-      partition,
-      writer,
-      from,
-      to_seq: Math.min(to, durable, from + INTERVAL_DELTAS_MAX - 1),
-      sealed: role === "witness",
-    });
+  /** What a full replica has on disk of a stream, as it told; of this node what it knows. */
+  #headOf(member: Member, partition: Partition, writer: WriterId): { seq: number; hash: string } | undefined {
+    if (member.writer !== this.#writer) return this.#knowledge.head(member.writer, "heads", partition, writer);
+    return this.#streams.heads.durableHeads(partition).find((head) => head.writer === writer);
   }
 
-  /** All heads this node shares with a peer. */
-  #tellAll(node: NodeId, writer: WriterId, effects: Effect[]): void {
-    const heads = this.#shared(writer).flatMap((partition) => this.#streams.durableHeads(partition));
-    // One at the least, also when there is nothing to tell.
-    for (let at = 0; at === 0 || at < heads.length; at += HEADS_STREAMS_MAX) {
-      effects.push({ type: "send", to: node, message: { type: "held", heads: heads.slice(at, at + HEADS_STREAMS_MAX) } });
+  #serve(peer: Peer, partition: Partition, writer: WriterId, from: number, to: number, effects: Effect[]): void {
+    const [held, marked] = [this.#streams.heads.durable(partition, writer), this.#streams.marks.durable(partition, writer)];
+    if (held === 0 && marked === 0 && !this.#keeps(partition)) return;
+    const sealed = held < from && marked >= from;
+    const last = Math.min(to, sealed ? marked : held, from + INTERVAL_DELTAS_MAX - 1);
+    effects.push({ type: "serve", to: peer.node, partition, writer, from, to_seq: last, sealed });
+  }
+
+  // ---- telling -------------------------------------------------------------------------------------------------
+
+  #tell(news: readonly News[], effects: Effect[]): void {
+    if (this.#standing !== "counting" || news.length === 0) return;
+    const others = (partition: Partition): NodeId[] => this.#members.others(partition).map((member) => member.node);
+    effects.push(...reports(news, others, (node) => (this.#members.peer(node)?.version ?? 1) >= 2));
+  }
+
+  /** All heads this node shares with a peer: from now on it counts there. */
+  #tellAll(peer: Peer, effects: Effect[]): void {
+    const shared = this.#shared(peer.writer);
+    const heads = shared.flatMap((partition) => this.#streams.heads.durableHeads(partition));
+    const marks = shared.flatMap((partition) => this.#streams.marks.durableHeads(partition)).map((mark) => this.#keptMark(mark));
+    const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
+    const id = ++this.#lastReport;
+    for (let part = 0; part < parts; part++) {
+      const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
+      const message: Message =
+        peer.version >= 2
+          ? { type: "report", id, part, parts, heads: cut(heads), marks: cut(marks) }
+          : { type: "held", heads: [...cut(heads), ...cut(marks)] };
+      effects.push({ type: "send", to: peer.node, message });
     }
   }
 
+  #takeReport(peer: Peer, message: MessageOf<"report">, effects: Effect[]): void {
+    const counts = this.#knowledge.report(peer.writer, message);
+    this.#learnApart(peer.writer, message.heads, message.marks, effects);
+    if (!counts) return;
+    this.#review(effects);
+    for (const { partition, writer } of this.#acknowledgements.streams()) this.#acknowledgements.check(partition, writer, effects);
+  }
+
+  #answerAsk(peer: Peer, { id, partition }: MessageOf<"ask">, effects: Effect[]): void {
+    const heads = this.#streams.heads.durableHeads(partition);
+    const marks = this.#streams.marks.durableHeads(partition);
+    const message: Message =
+      peer.version >= 2
+        ? { type: "told", id, partition, heads, marks }
+        : { type: "told", id, partition, heads: this.#kindHere(partition) === "heads" ? heads : marks };
+    effects.push({ type: "send", to: peer.node, message });
+  }
+
+  #takeTold(peer: Peer, message: MessageOf<"told">, effects: Effect[]): void {
+    const { id, partition } = message;
+    const within = (heads: readonly StreamHead[]): StreamHead[] => heads.filter((head) => head.partition === partition);
+    const heads = within(message.heads);
+    const marks = message.marks === undefined ? undefined : within(message.marks);
+    this.#learnApart(peer.writer, heads, marks, effects);
+    const isMember = countingGroups(this.layout, partition).some((group) => group.members.some((member) => member.writer === peer.writer));
+    if (!isMember) return;
+    const frontier = [...heads, ...(marks ?? [])].map((head) => [head.writer, head.seq] as const);
+    this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
+  }
+
   #shared(other: WriterId): Partition[] {
-    return this.partitions().filter((partition) => groupOf(this.layout, partition).members.some((member) => member.writer === other));
+    return this.partitions().filter((partition) => this.#members.isInAudience(partition, other));
+  }
+
+  #digest(peer: Peer, reply: boolean): Message {
+    const digest = this.#digestForPeer(peer.writer);
+    return peer.version >= 2 ? { type: "digest", digest, reply, wall: this.#wall() } : { type: "digest", digest, reply };
+  }
+
+  #wall(): number {
+    return Math.max(0, Math.round(this.#now + this.#wallLead));
   }
 
   #digestForPeer(other: WriterId): string {
-    return digestOf(this.#shared(other).flatMap((partition) => this.#streams.durableHeads(partition)));
+    const shared = this.#shared(other);
+    return digestOf((["heads", "marks"] as const).flatMap((kind) => shared.flatMap((partition) => this.#streams[kind].durableHeads(partition))));
   }
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
-    const shared = [...this.#knowledge.partitions(other)].filter((partition) => this.role(partition) !== undefined).sort((a, b) => a - b);
-    return digestOf(shared.flatMap((partition) => this.#knowledge.heads(other, partition)));
+    const told = [...this.#knowledge.all(other, "heads"), ...this.#knowledge.all(other, "marks")];
+    return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
   }
 
+  // ---- counting others -----------------------------------------------------------------------------------------
+
   /** Of this node only what is on disk counts, of others what they reported. */
-  #tally(partition: Partition, frontier: Frontier): Tally {
-    return this.#members.tally(partition, (member) => {
-      for (const [writer, seq] of frontier) {
-        const held =
-          member.writer === this.#writer ? this.#streams.durable(partition, writer) : this.#knowledge.held(member.writer, partition, writer);
-        if (held < seq) return false;
-      }
+  #holders(partition: Partition, level: Level, frontier: Frontier): Tally | undefined {
+    return this.#members.met(partition, level, (member, role) => {
+      const kind = role === "replica" ? "heads" : "marks";
+      for (const [writer, seq] of frontier) if (this.#heldBy(member.writer, kind, partition, writer) < seq) return false;
       return true;
     });
   }
 
+  #heldBy(member: WriterId, kind: Kind, partition: Partition, writer: WriterId): number {
+    return member === this.#writer ? this.#streams[kind].durable(partition, writer) : this.#knowledge.held(member, kind, partition, writer);
+  }
+
+  // ---- catching up ---------------------------------------------------------------------------------------------
+
+  #catchUpOf(kind: Kind): CatchUp {
+    return new CatchUp({
+      stagedSeq: (partition, writer) => this.#streams[kind].staged(partition, writer).seq,
+      durableSeq: (partition, writer) => this.#streams[kind].durable(partition, writer),
+      sources: (partition, writer, seq) => this.#sources(partition, writer, seq),
+    });
+  }
+
+  #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
+    if (!this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) return;
+    if (kind === "heads" && this.#fetching.has(partition)) return;
+    this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
+  }
+
+  /** Connected members that hold, or keep sealed, what follows; full replicas first. */
   #sources(partition: Partition, writer: WriterId, seq: number): NodeId[] {
-    return this.#members
-      .others(partition)
-      .filter((member) => this.#knowledge.held(member.writer, partition, writer) > seq)
-      .sort((a, b) => Number(this.#members.isReplica(partition, b.writer)) - Number(this.#members.isReplica(partition, a.writer)))
-      .map((member) => member.node);
+    const held = (peer: Peer, kind: Kind): boolean => this.#knowledge.held(peer.writer, kind, partition, writer) > seq;
+    const peers = this.#members.peers().filter((peer) => held(peer, "heads") || held(peer, "marks"));
+    return peers.sort((a, b) => Number(held(b, "heads")) - Number(held(a, "heads"))).map((peer) => peer.node);
   }
 
   /** While its writer is connected, a delta that others hold already is most likely on its way here too. */
   #patience(writer: WriterId): number {
     return this.#members.isConnected(writer) ? PATIENCE_MS : 0;
   }
+
+  /** An empty copy that counts for nothing yet, and lacks much, is taken as it is instead of replayed. */
+  #fetchWhatIsFar(effects: Effect[]): void {
+    if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
+    const lacks = new Map<Partition, number>();
+    for (const { partition, writer, known } of this.#catchUps.heads.lacking())
+      lacks.set(partition, (lacks.get(partition) ?? 0) + known - this.#streams.heads.staged(partition, writer).seq);
+    for (const [partition, deltas] of lacks) {
+      if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
+      if (deltas < SNAPSHOT_MIN_DELTAS || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
+      const from = groupOf(this.layout, partition).replicas.flatMap((member) =>
+        this.#members.isConnected(member.writer) && this.#counts(member.writer) ? [member.node] : [],
+      );
+      if (from.length === 0) continue;
+      this.#fetching.add(partition);
+      effects.push({ type: "fetch", partition, from });
+    }
+  }
+
+  /** A copy that counts is never replaced: what it told it holds, others rely on. An empty one has told nothing. */
+  #mayReplace(partition: Partition): boolean {
+    return this.#streams.heads.isEmpty(partition) && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
+  }
+
+  // ---- while the layout changes --------------------------------------------------------------------------------
+
+  #reviewHandover(effects: Effect[]): void {
+    this.#handoverAt = this.#now + HANDOVER_MS;
+    if (this.layout.next === undefined || this.#standing !== "counting") return;
+    const before = this.#handovers.claimedBy(this.#writer);
+    const partitions = PARTITIONS.filter((partition) => this.#keeps(partition) && (before.has(partition) || this.#seesHandedOver(partition)));
+    if (partitions.length === before.size) return;
+    this.#handovers.claim(this.#writer, partitions);
+    for (const peer of this.#members.peers())
+      if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
+  }
+
+  #seesHandedOver(partition: Partition): boolean {
+    const world = this.#handoverWorld();
+    if (!isHandedOver(this.layout, partition, world)) return false;
+    const kind = this.#members.role(partition) === "replica" ? "heads" : "marks";
+    const own = this.#members.role(partition) === undefined ? [] : this.#streams[kind].durableFrontier(partition);
+    return holdsAll(groupOf(this.layout.next as Layout, partition), partition, new Map(own), world);
+  }
+
+  #handoverWorld(): Parameters<typeof isHandedOver>[2] {
+    return {
+      base: (member) => (member === this.#writer ? this.#base : this.#knowledge.base(member)),
+      held: (member, kind, partition, writer) => this.#heldBy(member, kind, partition, writer),
+    };
+  }
+
+  /** Copies of partitions that this node does not keep any more: offered to those who do, and dropped once they hold all of it. */
+  #reviewLeftovers(effects: Effect[]): void {
+    this.#leftoverAt = this.#now + LEFTOVER_MS;
+    if (this.#standing !== "counting" || this.layout.phase !== "done") return;
+    let asked = 0;
+    for (const kind of ["heads", "marks"] as const) {
+      for (const partition of [...this.#streams[kind].partitions()]) {
+        if (this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) continue;
+        const group = groupOf(this.layout, partition);
+        if (holdsAll(group, partition, new Map(this.#streams[kind].durableFrontier(partition)), this.#handoverWorld())) {
+          effects.push({ type: "drop", partition, kind });
+          continue;
+        }
+        if (++asked > LEFTOVERS_AT_A_TIME) return;
+        const frontier = this.#streams[kind].durableFrontier(partition);
+        for (const member of group.members)
+          if (this.#members.isConnected(member.writer))
+            effects.push({ type: "send", to: member.node, message: { type: "ask", id: 0, partition, frontier } });
+      }
+    }
+  }
+
+  #keeps(partition: Partition): boolean {
+    return this.#members.isInAudience(partition, this.#writer);
+  }
+
+  #isLeftover(partition: Partition): boolean {
+    return !this.#streams.heads.isEmpty(partition) || !this.#streams.marks.isEmpty(partition);
+  }
+
+  /** What this node is for a partition, for those that know of one role only. */
+  #kindHere(partition: Partition): Kind {
+    return this.#members.role(partition) === "witness" ? "marks" : "heads";
+  }
+
+  #nameOf(writer: WriterId): string {
+    const { members, next } = this.layout;
+    return [...members, ...(next?.members ?? [])].find((member) => member.writer === writer)?.name ?? writer;
+  }
 }
 
 /** The stream position a batch moves, if it moves one. */
-export function headOf(batch: Batch): StreamHead | undefined {
-  if (batch.type === "mark") return batch.head;
+export function positionOf(batch: Batch): News | undefined {
+  if (batch.type === "mark") return { kind: "marks", head: batch.head };
   if (batch.type === "forget") return undefined;
   const { partition, writer, seq } = batch.delta.header;
-  return { partition, writer, seq, hash: batch.delta.hash };
+  return { kind: batch.type === "delta" ? "heads" : "marks", head: { partition, writer, seq, hash: batch.delta.hash } };
 }
 
+/** Each line once: a peer of version 1 does not tell heads and marks apart. */
 function digestOf(heads: readonly StreamHead[]): string {
-  const lines = heads.map((head) => `${head.partition}/${head.writer}/${head.seq}`).sort();
-  return hashOf(lines.join("\n"));
+  const lines = new Set(heads.map((head) => `${head.partition}/${head.writer}/${head.seq}`));
+  return hashOf([...lines].sort().join("\n"));
 }
 
 function refusal(request: RequestId, code: Refusal, detail: string): Effect {
   return { type: "refuse", request, code, detail };
+}
+
+function futureNote(delta: Delta, peer: Peer, aheadMs: number): Effect {
+  const { writer, partition, seq } = delta.header;
+  return {
+    type: "note",
+    level: "warn",
+    message: "a delta from the future was not taken: its writer's clock, or ours, is wrong",
+    facts: { writer, partition, seq, from: peer.node, aheadMs },
+  };
+}
+
+function fullNote(bytes: number): Effect {
+  return {
+    type: "note",
+    level: "warn",
+    message: "this witness is full and acknowledges nothing more, until full replicas hold what it keeps for them",
+    facts: { bytes },
+  };
 }
 
 function forkNote(delta: Delta, peer: Peer): Effect {

@@ -1,6 +1,6 @@
 /**
- * The clients, in a process of their own: each sends its next request when the last was answered, over a connection it keeps. The same code for
- * every system. Takes `Order`s from its parent, one at a time, and answers each with a `Sample`.
+ * The clients, in a process of their own: each sends its next request when the last was answered, over a connection it keeps, or at its own times where a rate
+ * is asked for. The same code for every system. Takes `Order`s from its parent, one at a time, and answers each with a `Sample`.
  */
 import { Client } from "undici";
 import type { Order, Sample } from "./load.ts";
@@ -11,7 +11,13 @@ const payload: Payload = loadPayload(process.argv[2] === "" ? undefined : proces
 /** Of the next request; never used twice, so that all texts of a run are distinct. */
 let next = 0;
 
-process.on("message", (order: Order) => {
+let running: Run | undefined;
+
+process.on("message", (order: Order | "finish") => {
+  if (order === "finish") {
+    if (running !== undefined) running.end = performance.now();
+    return;
+  }
   measure(order).then(
     (sample) => process.send?.(sample),
     (error: Error) => {
@@ -26,12 +32,16 @@ async function measure(order: Order): Promise<Sample> {
   const clients = Array.from({ length: order.clients }, (_, index) => new Client(order.urls[index % order.urls.length]!, { pipelining: 1 }));
   const run: Run = { order, latencies: [], failures: {}, begin: performance.now() + order.warmupMs, end: 0, first: undefined, answered: 0 };
   run.end = run.begin + order.measureMs;
-  await Promise.all(clients.map((client) => repeat(client, run)));
+  running = run;
+  const { perSecond } = order;
+  await Promise.all(clients.map((client, place) => (perSecond === undefined ? repeat(client, run) : pace(client, run, place, perSecond))));
+  running = undefined;
+  const measuredMs = run.end - run.begin;
   await Promise.all(clients.map((client) => client.close()));
   const sorted = Float64Array.from(run.latencies).sort();
   return {
     answered: run.answered,
-    perSecond: (sorted.length / order.measureMs) * 1000,
+    perSecond: (sorted.length / measuredMs) * 1000,
     p50Ms: quantile(sorted, 0.5),
     p99Ms: quantile(sorted, 0.99),
     failures: run.failures,
@@ -54,21 +64,38 @@ async function repeat(client: Client, run: Run): Promise<void> {
   for (;;) {
     const asked = performance.now();
     if (asked >= run.end) return;
-    const failure = await once(client, run.order);
-    const answered = performance.now();
-    if (failure !== undefined) {
-      run.first ??= failure.detail;
-      run.failures[failure.code] = (run.failures[failure.code] ?? 0) + 1;
-    } else {
-      run.answered++;
-      if (answered >= run.begin && answered < run.end) run.latencies.push(answered - asked);
-    }
+    await request(client, run, asked);
+  }
+}
+
+/** A request when its time has come; the time it waits for the one before is part of its latency, as it is for whoever asked. */
+async function pace(client: Client, run: Run, place: number, perSecond: number): Promise<void> {
+  const { clients } = run.order;
+  const everyMs = (1000 * clients) / perSecond;
+  for (let due = performance.now() + (everyMs * place) / clients; ; due += everyMs) {
+    const early = due - performance.now();
+    if (early > 0) await new Promise((done) => setTimeout(done, early));
+    if (performance.now() >= run.end) return;
+    await request(client, run, due);
+  }
+}
+
+async function request(client: Client, run: Run, asked: number): Promise<void> {
+  const failure = await once(client, run.order);
+  const answered = performance.now();
+  if (failure !== undefined) {
+    run.first ??= failure.detail;
+    run.failures[failure.code] = (run.failures[failure.code] ?? 0) + 1;
+  } else {
+    run.answered++;
+    if (answered >= run.begin && answered < run.end) run.latencies.push(answered - asked);
   }
 }
 
 /** @returns what went wrong */
 function once(client: Client, order: Order): Promise<{ code: string; detail: string } | undefined> {
-  const { method, path, status, tenant, body } = WORKLOADS[order.workload];
+  const { method, path, status, body, tenant: usual } = WORKLOADS[order.workload];
+  const tenant = order.tenant ?? usual;
   const bytes = body(next++, payload);
   const headers = { ...(bytes === null ? {} : { "content-type": "application/json" }), ...(tenant === undefined ? {} : { "x-tenant-id": tenant }) };
   return new Promise((done) => {

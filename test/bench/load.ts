@@ -10,6 +10,10 @@ export interface Order {
   readonly clients: number;
   readonly warmupMs: number;
   readonly measureMs: number;
+  /** Requests a second over all clients, sent when they are due whatever became of those before; undefined: the next when the last was answered. */
+  readonly perSecond?: number;
+  /** Undefined: the workload's own. */
+  readonly tenant?: string;
 }
 
 export interface Sample {
@@ -30,6 +34,11 @@ export class Load {
 
   constructor(dataDir: string | undefined) {
     this.#child = fork(resolve(import.meta.dirname, "load-process.ts"), [dataDir ?? ""]);
+  }
+
+  /** Ends a run with a rate early: what was measured until now is its sample. */
+  finish(): void {
+    this.#child.send("finish");
   }
 
   run(order: Order): Promise<Sample> {

@@ -1,17 +1,23 @@
-/** `npm run bench`: three nodes as real processes against etcd and the bare floor, in rounds that take the systems in turn. */
+/** `npm run bench`: three nodes as real processes against etcd and the bare floor, in rounds that take the systems in turn; or one of the studies. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Case, casesOf, keyOf } from "./cases.ts";
+import { catchUp } from "./catch-up.ts";
+import { converge } from "./converge.ts";
+import { idle } from "./idle.ts";
 import { Load } from "./load.ts";
 import { describeCommit, describeMachine, processorMs } from "./machine.ts";
-import { type Contender, type Options, readOptions, USAGE } from "./options.ts";
+import { type Contender, type Options, readOptions, type Study, USAGE } from "./options.ts";
 import { loadPayload } from "./payload.ts";
 import { profile } from "./profile.ts";
+import { repair } from "./repair.ts";
 import { failures, goalLine, goals, type Measured, table } from "./report.ts";
+import type { StudyRun, Verdict } from "./study.ts";
 import { type Continuum, type System, startContinuum, startEtcd, startFloor } from "./systems.ts";
 
 const README = resolve(import.meta.dirname, "README.md");
-const [BEGIN, END] = ["<!-- bench: begin -->", "<!-- bench: end -->"];
+const STUDIES: Readonly<Record<Study, (run: StudyRun) => Promise<Verdict>>> = { "catch-up": catchUp, converge, repair, idle };
+const ROUNDS = 3;
 const WARMUP_MS = 500;
 /** Between two cases: what one left to do (compaction, repair) is not the next one's. */
 const PAUSE_MS = 200;
@@ -29,10 +35,13 @@ const systems = new Map<Contender, System>();
 /** Of a start under way: a signal waits for it, so that nothing stays behind. */
 let starting: Promise<unknown> = Promise.resolve();
 let stopped = false;
+/** What a study has started. */
+const owned: (() => void | Promise<void>)[] = [];
 const skipped: string[] = [];
 let load: Load | undefined;
 try {
-  if (options.profile) say(await profile("memories", Math.max(...options.clients), options.seconds * 3, options.dataDir));
+  if (options.study !== undefined) await study(options.study);
+  else if (options.profile) say(await profile("memories", Math.max(...options.clients), options.seconds * 3, options.dataDir));
   else await bench();
 } catch (error) {
   // What is stopped under way fails, and nobody asks why.
@@ -64,16 +73,15 @@ async function bench(): Promise<void> {
   if (stopped) return;
   const cases = casesOf(options.clients).filter(({ system }) => systems.has(system));
   const results = new Map(cases.map((one) => [keyOf(one), { case: one, samples: [] as Measured[] }]));
-  for (let round = 1; round <= options.rounds; round++) {
+  const count = options.rounds ?? ROUNDS;
+  for (let round = 1; round <= count; round++) {
     for (const one of cases) {
       const measured = await measure(one, load);
       results.get(keyOf(one))!.samples.push(measured);
-      process.stderr.write(
-        `round ${round} of ${options.rounds}  ${keyOf(one).padEnd(28)} ${Math.round(measured.perSecond).toString().padStart(6)}/s\n`,
-      );
+      process.stderr.write(`round ${round} of ${count}  ${keyOf(one).padEnd(28)} ${Math.round(measured.perSecond).toString().padStart(6)}/s\n`);
     }
   }
-  const rounds = `medians of ${options.rounds} alternating rounds of ${options.seconds} s a case`;
+  const rounds = `medians of ${count} alternating rounds of ${options.seconds} s a case`;
   const report = [
     `${new Date().toISOString().slice(0, 10)}, commit ${describeCommit()}, ${machine}; ${rounds}, ${Math.round((performance.now() - begun) / 1000)} s in all.`,
     "",
@@ -84,8 +92,26 @@ async function bench(): Promise<void> {
     ...failures(results).map((line) => `- wrong answers: ${line}`),
   ].join("\n");
   say(report);
-  if (options.write) writeReport(report);
+  if (options.write) writeReport("bench", report);
   if (failures(results).length > 0) process.exitCode = 1;
+}
+
+async function study(name: Study): Promise<void> {
+  const begun = performance.now();
+  const machine = describeMachine();
+  const { report, detail } = await STUDIES[name]({
+    deltas: options.deltas,
+    rounds: options.rounds,
+    dataDir: options.dataDir,
+    profile: options.profile,
+    own: (stop) => void owned.push(stop),
+    say: (text) => void process.stderr.write(`${text}\n`),
+  });
+  const took = Math.round((performance.now() - begun) / 1000);
+  const text = `${new Date().toISOString().slice(0, 10)}, commit ${describeCommit()}, ${machine}; ${took} s in all.\n\n${report}`;
+  say(text);
+  if (detail !== undefined && detail !== "") say(detail);
+  if (options.write) writeReport(`bench ${name}`, text);
 }
 
 async function measure(one: Case, clients: Load): Promise<Measured> {
@@ -100,11 +126,12 @@ async function measure(one: Case, clients: Load): Promise<Measured> {
   return { ...sample, processorUs: used };
 }
 
-function writeReport(report: string): void {
+function writeReport(section: string, report: string): void {
+  const [begin, end] = [`<!-- ${section}: begin -->`, `<!-- ${section}: end -->`];
   const text = readFileSync(README, "utf8");
-  const [before, after] = [text.indexOf(BEGIN), text.indexOf(END)];
-  if (before < 0 || after < before) throw new Error(`${README} has lost its markers`);
-  writeFileSync(README, `${text.slice(0, before + BEGIN.length)}\n${report}\n${text.slice(after)}`);
+  const [before, after] = [text.indexOf(begin), text.indexOf(end)];
+  if (before < 0 || after < before) throw new Error(`${README} has lost its markers of ${section}`);
+  writeFileSync(README, `${text.slice(0, before + begin.length)}\n${report}\n${text.slice(after)}`);
 }
 
 async function stopAll(): Promise<void> {
@@ -113,6 +140,7 @@ async function stopAll(): Promise<void> {
   await starting.catch(() => undefined);
   await Promise.all([...systems.values()].map((system) => system.stop()));
   systems.clear();
+  for (let stop = owned.pop(); stop !== undefined; stop = owned.pop()) await stop();
 }
 
 function say(text: string): void {

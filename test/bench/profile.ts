@@ -12,10 +12,10 @@ const FUNCTIONS_SHOWN = 40;
 const TOTALS_SHOWN = 40;
 
 export async function profile(workload: WorkloadName, clients: number, seconds: number, dataDir: string | undefined): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), "continuum-profile-"));
+  const profiles = new Profiles();
   const load = new Load(dataDir);
   try {
-    const system = await startContinuum(loadPayload(dataDir), { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${folder} --cpu-prof-interval=500` });
+    const system = await startContinuum(loadPayload(dataDir), profiles.env);
     let lines: string[] = [];
     let [fromUs, toUs] = [0, 0];
     try {
@@ -27,17 +27,35 @@ export async function profile(workload: WorkloadName, clients: number, seconds: 
     } finally {
       await system.stop();
     }
-    // In the order of their processes, which is the order of the nodes.
-    const files = readdirSync(folder).filter((name) => name.endsWith(".cpuprofile"));
-    const byProcess = files.sort((a, b) => Number(a.split(".")[3]) - Number(b.split(".")[3]));
-    for (const [place, name] of byProcess.entries()) {
+    for (const [place, pid] of system.pids.entries()) {
       const role = system.witnesses.includes(place) ? "witness" : "replica";
-      lines.push("", `== node ${place + 1}, ${role}`, ...describe(join(folder, name), fromUs, toUs));
+      lines.push("", `== node ${place + 1}, ${role}`, ...profiles.describe(pid, fromUs, toUs));
     }
     return lines.join("\n");
   } finally {
     load.stop();
-    rmSync(folder, { recursive: true, force: true });
+    profiles.remove();
+  }
+}
+
+/** What processes started with `env` leave behind when they end. */
+export class Profiles {
+  readonly #folder = mkdtempSync(join(tmpdir(), "continuum-profile-"));
+
+  get env(): Readonly<Record<string, string>> {
+    return { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${this.#folder} --cpu-prof-interval=500` };
+  }
+
+  /** @param fromUs and `toUs`: of `nowUs()` */
+  describe(pid: number, fromUs: number, toUs: number): string[] {
+    // CPU.date.time.pid.thread.number.cpuprofile
+    const name = readdirSync(this.#folder).find((file) => Number(file.split(".")[3]) === pid && file.endsWith(".cpuprofile"));
+    if (name === undefined) throw new Error(`process ${pid} has left no profile`);
+    return describe(join(this.#folder, name), fromUs, toUs);
+  }
+
+  remove(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
   }
 }
 
@@ -57,7 +75,7 @@ function describe(file: string, fromUs: number, toUs: number): string[] {
   ];
 }
 
-function nowUs(): number {
+export function nowUs(): number {
   return Number(process.hrtime.bigint() / 1000n);
 }
 

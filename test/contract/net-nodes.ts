@@ -1,4 +1,5 @@
 /** Real nets on loopback with free ports, and everything they said, kept for the tests to look at. */
+import { type AddressInfo, createServer } from "node:net";
 import { createKeyring } from "../../crypto/keyring.ts";
 import { createNet, type Net, type NetOptions } from "../../node/net/net.ts";
 import type { Log } from "../../node/ports.ts";
@@ -24,13 +25,15 @@ export interface TestNetOptions extends Partial<NetOptions> {
   readonly secrets?: readonly string[];
   /** Where the node key is derived from: the same seed is the same identity. */
   readonly seed?: number;
+  /** How much faster the node's clock and timers run, so that ten of its seconds are a few of ours. Nodes that meet need the same. */
+  readonly speed?: number;
 }
 
 let seeds = 0;
 const running = new Set<Net>();
 
 export async function testNet(options: TestNetOptions = {}): Promise<TestNet> {
-  const { secrets = [SECRET], seed = ++seeds + 100, ...more } = options;
+  const { secrets = [SECRET], seed = ++seeds + 100, speed = 1, ...more } = options;
   const made: Omit<TestNet, "net"> = {
     frames: [],
     news: [],
@@ -55,13 +58,14 @@ export async function testNet(options: TestNetOptions = {}): Promise<TestNet> {
     peers: [],
     log,
     meter: { count, observe: () => {} },
-    system,
+    system: { ...system, monotonic: () => speed * system.monotonic(), after: (ms, run) => system.after(ms / speed, run) },
     health: (path) => ({ status: path === "/health" ? 200 : 503, body: { path } }),
     loadAddresses: () => ({}),
     saveAddresses: (book) => {
       made.book = book;
     },
     isMember: () => false,
+    isRevoked: () => false,
     fanout: 6,
     ...more,
   });
@@ -71,6 +75,15 @@ export async function testNet(options: TestNetOptions = {}): Promise<TestNet> {
   await net.start();
   running.add(net);
   return Object.assign(made, { net });
+}
+
+/** One that nobody listens on just now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 export function nodeKey(seed: number): Uint8Array {

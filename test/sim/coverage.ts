@@ -69,6 +69,12 @@ export class Coverage {
     if (!fault.instant) this.#faults.add(fault);
   }
 
+  /** A node dies at its own effects; those of them that are under way already are counted with the rest. */
+  strike(steps: readonly Step[], node: SimNode): void {
+    const underWay = new Set([...this.#underWay].filter(({ where }) => where.includes(node)).map(({ step }) => step));
+    for (const step of steps) if (!underWay.has(step)) this.#count("strike", step);
+  }
+
   faultEnds(fault: ActiveFault): void {
     this.#faults.delete(fault);
   }

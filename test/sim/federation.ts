@@ -52,6 +52,9 @@ export interface EffectAt {
   readonly when: "before" | "after";
 }
 
+/** The frame that is sent, or the rows that are written. */
+export type EffectOn = { readonly frame?: Uint8Array; readonly entries?: Entries };
+
 /** The nodes of one run: real engines on real stores, on a simulated machine each. */
 export class Federation {
   readonly nodes: SimNode[] = [];
@@ -65,7 +68,7 @@ export class Federation {
   readonly #keyring: Keyring = createKeyring([SECRET]);
   readonly #firstMembers: readonly string[];
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
-  onEffect: (node: SimNode, at: EffectAt) => void = () => {};
+  onEffect: (node: SimNode, at: EffectAt, what: EffectOn) => void = () => {};
   /** A frame leaves, arrives, or will not. */
   onFrame: (moment: "sent" | "arrived" | "lost", from: SimNode, to: SimNode, frame: Uint8Array) => void = () => {};
   /** A batch is taken by the disk, or complete. */
@@ -82,14 +85,14 @@ export class Federation {
     this.#registry = registry;
     this.network = new SimNetwork(scheduler, rng.fork("network"), profile.network);
     this.network.watcher = {
-      onSend: (from) => this.#survives(from, "before"),
+      onSend: (from, _to, frame) => this.#survives(from, "before", frame),
       onSent: (from, to, frame) => {
         this.onFrame("sent", this.#on(from), this.#on(to), frame);
-        this.#survives(from, "after");
+        this.#survives(from, "after", frame);
       },
       onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
-    this.#firstMembers = NAMES.slice(0, profile.nodeCount);
+    this.#firstMembers = Array.from({ length: profile.nodeCount }, (_, place) => NAMES[place] ?? `member-${place + 1}`);
     for (const name of this.#firstMembers) this.addNode(name);
   }
 
@@ -115,8 +118,15 @@ export class Federation {
     return node;
   }
 
-  /** The volume of a node that is down becomes what it once was, behind the node's back. */
-  restore(node: SimNode, copy: DiskCopy): void {
+  /** What was only on this disk is gone. */
+  loseDisk(node: SimNode): void {
+    this.#registry.disksLost = true;
+    node.disk.lose();
+  }
+
+  /** An older copy of the disk takes its place. */
+  restoreDisk(node: SimNode, copy: DiskCopy): void {
+    this.#registry.disksLost = true;
     node.disk.restore(copy);
     this.#registry.highWaters.replaced(node.name);
   }
@@ -190,10 +200,10 @@ export class Federation {
   ): Promise<Outcome<T> | ApiError> {
     return new Promise((resolve, reject) => {
       const answer = (outcome: Outcome<T> | ApiError): void => {
-        this.onEffect(node, { kind: "answer", when: "before" });
+        this.onEffect(node, { kind: "answer", when: "before" }, {});
         if (node.generation !== generation) return;
         resolve(outcome);
-        this.onEffect(node, { kind: "answer", when: "after" });
+        this.onEffect(node, { kind: "answer", when: "after" }, {});
       };
       node.pause.gate(() => {
         if (node.generation !== generation) return;
@@ -217,15 +227,20 @@ export class Federation {
     return this.nodes.every((node) => node.process?.engine.layout !== undefined);
   }
 
+  /** Every node has compared with others what it was told, and counts. */
+  get counting(): boolean {
+    return this.nodes.every((node) => node.process?.engine.replica?.standing === "counting");
+  }
+
   #on(host: NodeId): SimNode {
     return this.#hosts.get(host) as SimNode;
   }
 
   /** @returns whether the sender still lives */
-  #survives(host: NodeId, when: "before" | "after"): boolean {
+  #survives(host: NodeId, when: "before" | "after", frame: Uint8Array): boolean {
     const node = this.#on(host);
     const { generation } = node;
-    this.onEffect(node, { kind: "send", when });
+    this.onEffect(node, { kind: "send", when }, { frame });
     return node.generation === generation;
   }
 
@@ -235,15 +250,15 @@ export class Federation {
     const db = node.disk.open();
     this.#registry.found(node.name, node.disk.durable());
     node.disk.watcher = {
-      onAsked: () => {
-        this.onEffect(node, { kind: "persist", when: "before" });
+      onAsked: (entries) => {
+        this.onEffect(node, { kind: "persist", when: "before" }, { entries });
         return alive();
       },
       onBegun: (entries) => this.onDisk("begun", node, entries, node.process?.engine.writer),
       onWrite: (entries, synced) => {
         this.#registry.wrote(node.name, entries, synced);
         this.onDisk("complete", node, entries, node.process?.engine.writer);
-        this.onEffect(node, { kind: "durable", when: "after" });
+        this.onEffect(node, { kind: "durable", when: "after" }, { entries });
       },
     };
     await db.open();
@@ -266,6 +281,7 @@ export class Federation {
       log: this.#log(node, alive),
       settings: this.#settings(node.configuredName),
       onFatal: (error) => this.#died(node, generation, error),
+      onCopy: (reason) => this.#openAgain(node, generation, reason),
     });
     const router = createRouter({
       engine,
@@ -300,6 +316,14 @@ export class Federation {
     else this.#scheduler.after(500, () => this.start(node));
   }
 
+  /** The process ends and begins again on the same disk, which has another incarnation now. */
+  #openAgain(node: SimNode, generation: number, reason: string): void {
+    if (node.generation !== generation) return;
+    this.#scheduler.note(`${node.name} is another incarnation: ${reason}`);
+    this.crash(node, "kill");
+    this.#scheduler.after(10, () => this.start(node));
+  }
+
   /** A node said that its disk lies, and ended: what its operator does then. */
   onCorrupt: (node: SimNode) => void = () => {};
 
@@ -317,6 +341,7 @@ export class Federation {
       },
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
+      strictStart: false,
     };
   }
 
@@ -344,5 +369,5 @@ function reasons(error: unknown): string[] {
   return [error.stack ?? error.message, ...(cause === undefined ? [] : reasons(cause))];
 }
 
-const NO_INDEX: GraphIndex = { rows: () => [], committed: () => {}, ready: () => Promise.resolve() };
+const NO_INDEX: GraphIndex = { rows: () => [], committed: () => {}, ready: () => Promise.resolve(), dropped: () => {} };
 const NO_METER: Meter = { count: () => {}, observe: () => {} };

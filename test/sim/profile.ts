@@ -27,7 +27,7 @@ export interface Profile {
 export const RESONANCE_DECAY = 0.85;
 
 /** Faults that no run draws until the product has an answer to them: take a kind out, and every seed may meet it. */
-export const NOT_DRAWN: ReadonlySet<FaultKind> = new Set<FaultKind>(["skew", "flip", "lose-disk", "restore", "clone", "operate"]);
+export const NOT_DRAWN: ReadonlySet<FaultKind> = new Set<FaultKind>(["flip", "clone", "operate"]);
 
 /** @param nodeCount undefined: drawn, mostly three */
 export function drawProfile(rng: Rng, nodeCount?: number): Profile {
@@ -92,11 +92,11 @@ function drawBirth(rng: Rng): NonNullable<Profile["birth"]> {
   const disksLost = rng.chance(0.5);
   const kinds: FaultKind[] = ["kill", "power", "torn", "cut", "one-way", "flap", "slow", "pause", "eio", "full"];
   const drawn = rng.shuffle(kinds).slice(0, 1 + rng.int(kinds.length));
-  const strikes = Array.from({ length: rng.int(2 * drawn.length + 1) }, (): FaultKind => "strike");
+  const often = (kind: FaultKind, times: number): FaultKind[] => Array.from({ length: times }, () => kind);
   return {
     faults: {
-      kinds: [...drawn, ...strikes, ...(disksLost ? (["lose-disk"] as const) : [])],
-      everyMs: rng.between(30, 500),
+      kinds: [...drawn, ...often("strike", drawn.length), ...(disksLost ? often("lose-disk", drawn.length) : [])],
+      everyMs: rng.between(20, 300),
       lastsMs: rng.between(20, 400),
     },
     durationMs: rng.between(500, 4000),

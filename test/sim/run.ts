@@ -8,7 +8,7 @@ import { type RawDecay, readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { drawFaults, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
-import { Steps } from "./steps.ts";
+import { Steps, stepsAt } from "./steps.ts";
 import { checkAcknowledged, checkAtRest, checkStrengths, Registry } from "./store-checker.ts";
 import { Story } from "./story.ts";
 import { DrawnPlan, keyOf, ListedPlan, type Plan, Workload } from "./workload.ts";
@@ -171,6 +171,7 @@ class Run {
   async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
     const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost);
     faults.onBegin = (fault) => this.#coverage.faultBegins(fault);
+    faults.onStrike = (node, what) => this.#coverage.strike(stepsAt(what, node.process?.engine.writer), node);
     faults.onEnd = (fault) => this.#coverage.faultEnds(fault);
     faults.start(this.#schedule[phase]);
     await this.#scheduler.run(this.#scheduler.now + ms);
@@ -249,7 +250,7 @@ class Run {
 
 /** Whether every node holds, or has seen, all there is, and no witness keeps a delta: read from the disks, as the checkers do. */
 function atRest(federation: Federation): boolean {
-  if (federation.nodes.some((node) => node.process === undefined || node.disk.busy)) return false;
+  if (!federation.counting || federation.nodes.some((node) => node.disk.busy)) return false;
   const rows = new Map<string, string>();
   for (const node of federation.nodes) {
     for (const [key, value] of node.disk.contents()) {

@@ -69,7 +69,7 @@ export class Stage {
 
   /** @throws Error when layout 1 does not come about */
   async formed(): Promise<void> {
-    await this.until("layout 1 is formed", () => this.federation.formed);
+    await this.until("layout 1 is formed and everybody counts", () => this.federation.counting);
   }
 
   async pass(ms: number): Promise<void> {
@@ -95,7 +95,7 @@ export class Stage {
 
   loseDisk(node: SimNode): void {
     this.federation.crash(node, "power");
-    node.disk.lose();
+    this.federation.loseDisk(node);
   }
 
   /** One request, under its own key, through this node. @returns its outcome, or the refusal */

@@ -2,7 +2,7 @@
  * What a node's protocol is in the middle of, seen from outside: frames on their way by the kind of their message, batches on their way to disk by the keys
  * they write, and snapshots of the store. A step is under way from its begin to its end; what a fault meets is what is under way where it strikes.
  */
-import type { SimNode } from "./federation.ts";
+import type { EffectOn, SimNode } from "./federation.ts";
 import { barrierId, frameKind } from "./raw-frame.ts";
 import type { Entries } from "./sim-disk.ts";
 
@@ -158,6 +158,13 @@ export class Steps {
     }
     return seen;
   }
+}
+
+/** What one effect of a node is a step of. */
+export function stepsAt({ frame, entries }: EffectOn, writer: string | undefined): Step[] {
+  if (entries !== undefined) return stepsOf(entries, writer);
+  const step = frame === undefined ? undefined : OF_FRAMES[frameKind(frame)];
+  return step === undefined ? [] : [step];
 }
 
 function stepsOf(entries: Entries, writer: string | undefined): Step[] {

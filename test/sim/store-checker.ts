@@ -11,7 +11,18 @@ import { encodeRecord, KIND_CODES } from "../../protocol/graph/record.ts";
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
 import { HighWaters } from "./high-waters.ts";
 import type { Operation, Violation } from "./history.ts";
-import { conceptCount, linkMass, markIn, type RawDecay, type RawDelta, type RawStore, rawDecayed, rawDelta, rawHeaderOf } from "./raw-store.ts";
+import {
+  conceptCount,
+  layoutVersionOf,
+  linkMass,
+  markIn,
+  type RawDecay,
+  type RawDelta,
+  type RawStore,
+  rawDecayed,
+  rawDelta,
+  rawHeaderOf,
+} from "./raw-store.ts";
 import type { Entries } from "./sim-disk.ts";
 
 const base64url = (bytes: Uint8Array | string): string => hash("sha256", bytes, "base64url");
@@ -33,6 +44,10 @@ export class Registry {
   readonly #hashes = new Map<string, { hash: string; where: string }>();
   /** By version. */
   readonly #layouts = new Map<number, { readonly text: string; readonly where: string }>();
+  /** By row: which nodes ever had it durably, a delta in full (`d/`) or sealed (`s/`); a disk may have been lost since. */
+  readonly #everHeld = new Map<string, Set<string>>();
+  /** A disk was lost, or an older copy took its place: what was acknowledged at `one` may be gone. */
+  disksLost = false;
   readonly #disks: () => readonly Disk[];
   readonly #factor: number;
 
@@ -80,6 +95,11 @@ export class Registry {
     return [...this.#violations, ...this.highWaters.violations];
   }
 
+  /** Nodes that ever had this row durably. */
+  holders(row: string): ReadonlySet<string> {
+    return this.#everHeld.get(row) ?? new Set();
+  }
+
   /** Names of the deltas that executed a client's write. */
   executionsOf(tenant: string, key: string): readonly string[] {
     return [...(this.executions.get(keyHashOf(tenant, key)) ?? [])];
@@ -99,22 +119,24 @@ export class Registry {
         message: `${header.name} is ${hashed.slice(0, 8)} on ${where} and was ${known.hash.slice(0, 8)} on ${known.where}`,
       });
     }
+    const holders = this.#everHeld.get(key) ?? new Set();
+    this.#everHeld.set(key, holders.add(where));
     if (key.startsWith("d/") && !this.deltas.has(header.name)) this.deltas.set(header.name, rawDelta(value));
   }
 
   #forgot(where: string, key: string): void {
-    const disks = this.#disks();
-    const copies = disks.filter((disk) => disk.has(`d/${key.slice("s/".length)}`)).length;
-    if (copies >= Math.min(this.#factor, disks.length)) return;
+    const copies = this.#everHeld.get(`d/${key.slice("s/".length)}`)?.size ?? 0;
+    if (copies >= Math.min(this.#factor, this.#disks().length)) return;
     this.#violations.push({ checker: "witness", message: `${where} forgot ${key}, which only ${copies} full replicas hold` });
   }
 
-  #sawLayout(where: string, bytes: Uint8Array): void {
-    const version = (decode(bytes) as [number, number])[1];
-    const text = Buffer.from(bytes).toString("hex");
+  /** Exactly one version follows another, whoever proposed it. */
+  #sawLayout(where: string, value: Uint8Array): void {
+    const version = layoutVersionOf(value);
+    const bytes = Buffer.from(value).toString("hex");
     const known = this.#layouts.get(version);
-    if (known === undefined) this.#layouts.set(version, { text, where });
-    else if (known.text !== text)
+    if (known === undefined) this.#layouts.set(version, { text: bytes, where });
+    else if (known.text !== bytes)
       this.#violations.push({ checker: "one layout", message: `${where} has another layout ${version} than ${known.where}` });
   }
 }
@@ -136,9 +158,11 @@ export function checkAcknowledged(operation: Operation, key: string, registry: R
   for (const name of registry.executionsOf(operation.tenant, key)) {
     const [partition, writer, seq] = name.split("/") as [string, string, string];
     const row = rowOf(name);
-    const copies = disks.filter((disk) => disk.has(`d/${row}`)).length;
+    // Whoever had it and lost its disk before the client heard of it had acknowledged it all the same.
+    const full = registry.holders(`d/${row}`);
+    const copies = full.size;
     // A mark is no copy: it counts while the witness keeps the bytes, or once every full replica has them.
-    const sealed = disks.filter((disk) => disk.has(`s/${row}`)).length;
+    const sealed = [...registry.holders(`s/${row}`)].filter((name) => !full.has(name)).length;
     const marked = disks.filter((disk) => !disk.has(`d/${row}`) && markIn(disk, partition, writer) >= Number(seq)).length;
     const witnesses = copies >= replicas ? marked : sealed;
     if (copies >= (operation.level === "all" ? replicas : 1) && copies + witnesses >= (operation.level === "quorum" ? quorum : 1)) return [];
@@ -269,7 +293,8 @@ function checkCopies(
     const executions = registry.executionsOf(operation.tenant, key);
     const copies = nodes.filter(({ store }) => executions.some((name) => store.log.has(name))).length;
     const changedNothing = executions.length === 0 && MAY_CHANGE_NOTHING.has(operation.kind);
-    if (copies < Math.min(factor, nodes.length) && !changedNothing) {
+    const mayBeLost = operation.level === "one" && registry.disksLost;
+    if (copies < Math.min(factor, nodes.length) && !changedNothing && !mayBeLost) {
       violations.push({
         checker: "d copies",
         message: `${operation.kind} ${operation.id} was acknowledged at ${operation.level} and is on ${copies} full copies`,

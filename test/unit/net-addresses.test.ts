@@ -1,8 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { AddressBook } from "../../node/net/address-book.ts";
-import { announceable, isDialable, parsePeerAddress, type Resolver, resolvePeerAddress } from "../../node/net/addresses.ts";
-import { system } from "../../node/system.ts";
+import { announceable, isDialable, parsePeerAddress, type Resolver, resolvePeerAddress, webSocketTarget } from "../../node/net/addresses.ts";
+import { Cards } from "../../node/net/cards.ts";
+import type { System } from "../../node/ports.ts";
+import { system as realSystem } from "../../node/system.ts";
 import type { NodeId } from "../../protocol/ids.ts";
+import { KNOWN_NODES_MAX } from "../../protocol/limits.ts";
 
 const host = (name: string, port = 8421) => ({ kind: "host", host: name, port });
 
@@ -16,6 +19,9 @@ describe("what people write as a peer address", () => {
     ["fd00::3", host("fd00::3")],
     ["/dns4/node-2/tcp/9000", host("node-2", 9000)],
     ["/ip4/10.0.0.3/tcp/8421", { kind: "multiaddr", address: "/ip4/10.0.0.3/tcp/8421" }],
+    ["/ip4/127.0.0.1/tcp/9001/ws", { kind: "multiaddr", address: "/ip4/127.0.0.1/tcp/9001/ws" }],
+    ["/dns4/memory.example.org/tcp/443/tls/ws", { kind: "multiaddr", address: "/dns4/memory.example.org/tcp/443/tls/ws" }],
+    ["/dns4/memory.example.org/tcp/443/wss", { kind: "multiaddr", address: "/dns4/memory.example.org/tcp/443/tls/ws" }],
   ])("reads %s", (text, expected) => {
     expect(parsePeerAddress(text, 8421)).toEqual(expected);
   });
@@ -29,6 +35,10 @@ describe("what people write as a peer address", () => {
     "node-2:",
     "/ip4/10.0.0.3",
     "/ip4/10.0.0.3/udp/8421",
+    "/ip4/10.0.0.3/tcp/8421/tls",
+    "/dns4/memory.example.org/tcp/443/ws/tls",
+    "/dns4/memory.example.org/tcp/443/tls/ws/p2p-circuit",
+    "https://memory.example.org",
     "/nonsense",
     "[fd00::3",
   ])("refuses %j with advice", (text) => {
@@ -62,10 +72,99 @@ describe("what people write as a peer address", () => {
     expect(announceable(["/ip4/127.0.0.1/tcp/1"])).toEqual(["/ip4/127.0.0.1/tcp/1"]);
   });
 
-  it("dials nothing that a peer invents but a host with a TCP port", () => {
-    expect(isDialable("/dns4/node-2/tcp/8421")).toBe(true);
-    for (const bad of ["/unix/run%2Fdocker.sock", "/ip4/10.0.0.1/udp/1", "/ip4/10.0.0.1/tcp/1/ws", "/ip4/10.0.0.1", "nonsense", ""])
+  it("dials nothing that a peer invents but a host with a TCP port, with WebSocket or without", () => {
+    for (const good of ["/dns4/node-2/tcp/8421", "/ip4/10.0.0.1/tcp/1/ws", "/dns4/memory.example.org/tcp/443/tls/ws"])
+      expect(isDialable(good)).toBe(true);
+    for (const bad of [
+      "/unix/run%2Fdocker.sock",
+      "/ip4/10.0.0.1/udp/1",
+      "/ip4/10.0.0.1/tcp/1/tls",
+      "/ip4/10.0.0.1/tcp/1/http",
+      "/dns4/a/tcp/443/tls/http-path/admin/ws",
+      "/ip4/10.0.0.1/tcp/1/p2p/12D3KooWScJw6cSZx6ysNZB5Jt9QpdqJ2av6XLVndLxZdtesjT2u",
+      "/ip4/10.0.0.1",
+      "nonsense",
+      "",
+    ])
       expect(isDialable(bad)).toBe(false);
+  });
+
+  it("knows where a WebSocket goes", () => {
+    expect(webSocketTarget("/ip4/10.0.0.1/tcp/80/ws")).toEqual({ url: "ws://10.0.0.1:80/", family: undefined });
+    expect(webSocketTarget("/ip6/fd00::1/tcp/80/ws")).toEqual({ url: "ws://[fd00::1]:80/", family: undefined });
+    expect(webSocketTarget("/dns4/memory.example.org/tcp/443/tls/ws")).toEqual({ url: "wss://memory.example.org:443/", family: 4 });
+    expect(webSocketTarget("/dns6/memory.example.org/tcp/443/tls/ws")).toEqual({ url: "wss://memory.example.org:443/", family: 6 });
+    expect(webSocketTarget("/ip4/10.0.0.1/tcp/80")).toBeUndefined();
+  });
+});
+
+describe("cards", () => {
+  const [alice, bob, carol] = ["alice", "bob", "carol"] as NodeId[];
+  const at = (number: number) => [`/ip4/10.0.0.${number}/tcp/8421`];
+  const ofAlice = (now = 1_000_000) => {
+    const clock = { now, monotonic: 0, addresses: at(1) };
+    const system: System = { ...realSystem, now: () => clock.now, monotonic: () => clock.monotonic };
+    return { clock, cards: new Cards({ self: alice!, addresses: () => clock.addresses, system }) };
+  };
+
+  it("keep the newest word of a node on itself, whoever passes it on, and its own word above all", () => {
+    const { cards } = ofAlice();
+    expect(cards.passedOn({ node: bob!, stamp: 5, addresses: at(2) })).toBe(true);
+    expect(cards.passedOn({ node: bob!, stamp: 5, addresses: at(3) })).toBe(false);
+    expect(cards.passedOn({ node: bob!, stamp: 4, addresses: at(3) })).toBe(false);
+    expect(cards.passedOn({ node: bob!, stamp: 6, addresses: at(3) })).toBe(true);
+    expect(cards.untold([bob!], new Map())).toEqual([{ node: bob, stamp: 6, addresses: at(3) }]);
+    cards.said({ node: bob!, stamp: 1, addresses: at(4) });
+    expect(cards.untold([bob!], new Map())).toEqual([{ node: bob, stamp: 1, addresses: at(4) }]);
+  });
+
+  it("tell a peer what has changed since, and nothing twice", () => {
+    const { cards, clock } = ofAlice();
+    cards.said({ node: bob!, stamp: 1, addresses: at(2) });
+    const told = new Map(cards.untold([alice!, bob!, carol!], new Map()).map((card) => [card.node, card]));
+    expect([...told.keys()]).toEqual([alice, bob]);
+    cards.said({ node: bob!, stamp: 1, addresses: at(2) });
+    expect(cards.untold([alice!, bob!, carol!], told)).toEqual([]);
+    clock.addresses = at(9);
+    cards.said({ node: carol!, stamp: 1, addresses: at(3) });
+    expect(cards.untold([alice!, bob!, carol!], told).map(({ node, addresses }) => [node, addresses])).toEqual([
+      [alice, at(9)],
+      [carol, at(3)],
+    ]);
+  });
+
+  it("of oneself that are out of date are surpassed, once a minute at most, and none from far ahead is believed", () => {
+    const { cards, clock } = ofAlice();
+    expect(cards.own().stamp).toBe(1_000_000);
+    cards.passedOn({ node: alice!, stamp: 900_000, addresses: at(7) });
+    expect(cards.own().stamp).toBe(1_000_000);
+    cards.passedOn({ node: alice!, stamp: 1_500_000, addresses: at(7) });
+    expect(cards.own()).toEqual({ node: alice, stamp: 1_500_001, addresses: at(1) });
+    cards.passedOn({ node: alice!, stamp: 1_600_000, addresses: at(7) }); // the other process with our identity answers
+    expect(cards.own().stamp).toBe(1_500_001);
+    clock.monotonic = 60_000;
+    cards.passedOn({ node: alice!, stamp: 1_600_000, addresses: at(7) });
+    expect(cards.own().stamp).toBe(1_600_001);
+    expect(cards.passedOn({ node: bob!, stamp: Number.MAX_SAFE_INTEGER, addresses: at(7) })).toBe(false);
+  });
+
+  it("are kept of so many nodes and not of one more, and so are addresses", () => {
+    const { cards } = ofAlice();
+    let saved: Record<string, readonly string[]> = {};
+    const save = (all: Record<string, readonly string[]>) => {
+      saved = all;
+    };
+    const book = new AddressBook({}, save, realSystem);
+    for (let i = 0; i < KNOWN_NODES_MAX; i++) {
+      expect(cards.passedOn({ node: `node-${i}` as NodeId, stamp: 1, addresses: at(1) })).toBe(true);
+      book.heard(`node-${i}` as NodeId, at(1));
+    }
+    expect(cards.passedOn({ node: bob!, stamp: 1, addresses: at(1) })).toBe(false);
+    book.heard(bob!, at(1));
+    expect(book.of(bob!)).toEqual([]);
+    expect(cards.passedOn({ node: "node-0" as NodeId, stamp: 2, addresses: at(1) })).toBe(true);
+    book.flush();
+    expect(Object.keys(saved)).toHaveLength(KNOWN_NODES_MAX);
   });
 });
 
@@ -78,7 +177,7 @@ describe("address book", () => {
     const save = (all: Record<string, readonly string[]>) => {
       saved = all;
     };
-    const book = new AddressBook({}, save, system);
+    const book = new AddressBook({}, save, realSystem);
     book.heard(alice, [address(1), address(2), "/unix/x"]);
     book.worked(alice, address(2));
     book.heard(alice, [address(3), address(1)]);
@@ -87,6 +186,6 @@ describe("address book", () => {
     expect(book.of(alice)).toHaveLength(16);
     expect(book.of(alice)[0]).toBe(address(2));
     book.flush();
-    expect(new AddressBook(saved, () => {}, system).of(alice)).toEqual(book.of(alice));
+    expect(new AddressBook(saved, () => {}, realSystem).of(alice)).toEqual(book.of(alice));
   });
 });

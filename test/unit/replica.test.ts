@@ -113,8 +113,8 @@ describe("a write", () => {
     const at = home();
     at.propose({ deadline: 500 });
     at.flush();
-    expect(at.replica.tick(499)).toEqual([]);
-    const refused = ofType(at.replica.tick(500), "refuse");
+    expect(at.replica.tick(499, WALL)).toEqual([]);
+    const refused = ofType(at.replica.tick(500, WALL), "refuse");
     expect(refused).toMatchObject([{ request: 1, code: "in_doubt", detail: expect.stringContaining(`${alice.writer}/${PARTITION}/1`) }]);
     expect(refused[0]!.detail).not.toMatch(/fail/i);
     expect(ofType(at.hear(bob, held(own(at)[0]!)), "done")).toEqual([]);
@@ -176,7 +176,7 @@ describe("a repeated key (P5)", () => {
     const at = home();
     at.propose({ key: "k", deadline: 10 });
     at.flush();
-    at.replica.tick(10);
+    at.replica.tick(10, WALL);
     const again = at.propose({ request: 2, key: "k" });
     expect(
       sent(again, "ask")
@@ -263,7 +263,7 @@ describe("a delta from its writer", () => {
     const at = new Home(carol).connect(alice, bob);
     const [delta] = stream(bob, 1);
     const message = verified(bob, push(delta!));
-    at.replica.receive(message, 0);
+    at.replica.receive(message, 0, WALL);
     expect(at.state.staged).toMatchObject([{ type: "sealed", envelope: message.deltas[0]!.envelope }]);
     expect(at.state.records.size).toBe(0);
     expect(
@@ -428,7 +428,7 @@ describe("what a lost message leaves different", () => {
     at.propose();
     at.flush();
     const other = new Home(bob).connect(alice, carol);
-    const digest = sent(at.replica.compareWith(bob.node), "digest")[0]!.message;
+    const digest = sent(at.replica.compareWith(bob.node, 0), "digest")[0]!.message;
     const answer = sent(other.hear(alice, digest), "digest")[0]!.message;
     expect(answer.reply).toBe(true);
     const heads = sent(at.hear(bob, answer), "held")[0]!.message;

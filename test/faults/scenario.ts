@@ -1,0 +1,19 @@
+import type { Stage, StageOptions } from "./stage.ts";
+
+/** A fault of the list in the README, as real processes meet it. */
+export interface Scenario {
+  /** 1 to 12, as in the list. */
+  readonly fault: number;
+  readonly name: string;
+  /** What is played and what must hold, in a sentence or two. */
+  readonly says: string;
+  /** What of it comes with features that the product does not have yet. */
+  readonly waits?: string;
+  readonly stage: (quick: boolean) => Omit<StageOptions, "seed" | "story">;
+  /** Why this machine cannot play it; undefined: it can. */
+  readonly missing?: () => string | undefined;
+  /** Plays the faults; the stage's `finish` comes afterwards unless it was called here. @param quick for CI: the same, shorter */
+  readonly play: (stage: Stage, quick: boolean) => Promise<void>;
+  /** Whose disks count at the end. Default: all. */
+  readonly members?: (stage: Stage) => readonly string[];
+}
