@@ -155,7 +155,7 @@ export class Faults {
   #mayLose(node: SimNode): boolean {
     const { nodes } = this.#federation;
     if (this.#disksLost) return node !== nodes.at(-1);
-    return nodes.length > 1 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
+    return nodes.length > 2 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
   }
 
   #loseDisk(kind: FaultKind, node: SimNode, downMs: number): void {
