@@ -10,16 +10,18 @@ import type { VerifiedMessage } from "../protocol/frame.ts";
 import { type Level, type NodeId, type Partition, SYSTEM_TENANT, type WriterId } from "../protocol/ids.ts";
 import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, layoutTag, type MemberFields, votersOf } from "../protocol/layout.ts";
 import { recovered, stepBetween } from "../protocol/layout-change.ts";
-import type { Message } from "../protocol/message.ts";
+import type { Message, MessageOf } from "../protocol/message.ts";
 import { Replica, type ToldBefore } from "../protocol/replica.ts";
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../protocol/version.ts";
 import { Changing } from "./changing.ts";
+import { Copying } from "./copying.ts";
 import { ApiError, NotReplica } from "./errors.ts";
 import { Forming, layoutAlone } from "./forming.ts";
 import { LayoutQueue } from "./layout-queue.ts";
 import { Links, type PeerInfo, type Versions } from "./links.ts";
 import { Outbox } from "./outbox.ts";
 import type { GraphIndex, Log, Meter, Network, System } from "./ports.ts";
+import { Snapshots } from "./snapshots.ts";
 import type { Store, StoreSnapshot } from "./store/store.ts";
 
 export interface EngineSettings {
@@ -69,6 +71,8 @@ const NEWS_MS = 1000;
 /** Between two times that what others told is written down, and that a peer is told our layout, ms. */
 const TOLD_MS = 2000;
 const LAYOUT_AGAIN_MS = 500;
+/** After a snapshot that was wrong another one is asked for, ms. */
+const COPY_AGAIN_MS = 5000;
 
 export class Engine {
   readonly writer: WriterId;
@@ -88,6 +92,8 @@ export class Engine {
   #replica: Replica | undefined;
   #forming: Forming | undefined;
   #changing: Changing | undefined;
+  #copying: Copying | undefined;
+  #snapshots: Snapshots | undefined;
   #queue: LayoutQueue | undefined;
   #forwarded: (verified: VerifiedMessage) => void = () => undefined;
   #gone: (node: NodeId) => void = () => undefined;
@@ -202,6 +208,7 @@ export class Engine {
       pending.reject(new ApiError("in_doubt", "This node is stopping; retry at another node with the same Idempotency-Key."));
     this.#pending.clear();
     while (this.#flushing) await new Promise<void>((resolve) => this.#o.system.after(5, resolve));
+    await this.#snapshots?.stop();
     if (this.#o.store.staged.hasStaged) await this.#o.store.flush();
   }
 
@@ -238,11 +245,6 @@ export class Engine {
 
   send(to: NodeId, message: Message): boolean {
     return this.links?.send(to, message) ?? false;
-  }
-
-  /** Of a peer: its answer is "internal", and this log says why. */
-  requestFailed(error: unknown, from: NodeId, operation: string): void {
-    this.#o.log.error({ peer: from, operation, reason: error instanceof Error ? error.message : String(error) }, "a forwarded request failed here");
   }
 
   #request(onSnapshot: Pending["onSnapshot"], begin: (request: RequestId) => Effect[]): Promise<Done | undefined> {
@@ -311,7 +313,7 @@ export class Engine {
         );
         break;
       case "fetch":
-        this.#perform(this.#replica?.fetched(effect.partition, undefined, [0, 0], this.#o.system.monotonic()) ?? []);
+        this.#copying?.begin(effect.partition);
         break;
       case "drop":
         void this.#drop(effect.partition, effect.kind);
@@ -398,6 +400,12 @@ export class Engine {
       case "forwarded":
         this.#forwarded(verified);
         break;
+      case "snapshot-want":
+        if (this.#replica?.connectedMembers().includes(peer.node)) void this.#serveSnapshot(peer.node, message);
+        break;
+      case "snapshot-part":
+        if (this.#replica?.connectedMembers().includes(peer.node)) void this.#copying?.received(peer.node, message);
+        break;
       default:
         if (this.#replica !== undefined) this.#perform(this.#replica.receive(verified, this.#o.system.monotonic(), this.#o.system.now()));
     }
@@ -455,6 +463,7 @@ export class Engine {
     for (const peer of this.links?.peers() ?? [])
       if (!known.has(peer.node)) this.#perform(replica.peer(peer.node, peer.writer, system.monotonic(), peer.version));
     this.#changing?.adopted(layout);
+    this.#finishCopies(replica);
   }
 
   #tellEverybody(): void {
@@ -495,10 +504,54 @@ export class Engine {
       listed ? "layout holds" : "this node is in no layout: it forwards",
     );
     this.#perform(this.#replica.tick(system.monotonic(), system.now()));
-    if (this.links !== undefined) this.#beginChanging(this.links, this.#replica);
+    if (this.links !== undefined) {
+      this.#beginChanging(this.links, this.#replica);
+      this.#beginCopying(this.links, this.#replica);
+    }
     for (const peer of this.links?.peers() ?? []) {
       this.#perform(this.#replica.peer(peer.node, peer.writer, system.monotonic(), peer.version));
       if (peer.layoutVersion < layout.version) this.#tellLayout(peer.node);
+    }
+  }
+
+  // ---- snapshots of partitions ---------------------------------------------------------------------------------
+
+  #beginCopying(links: Links, replica: Replica): void {
+    const { store, system, log } = this.#o;
+    this.#snapshots = new Snapshots(store, system);
+    this.#copying = new Copying({
+      store,
+      system,
+      own: () => this.writer,
+      sources: (partition) => replica.snapshotSources(partition),
+      ask: (node, partition, id, after) => links.send(node, { type: "snapshot-want", partition, id, after }),
+      copied: (partition, heads) => this.#guard(() => this.#perform(replica.fetched(partition, heads, store.staged.highWater, system.monotonic()))),
+      failed: (partition, reason, source, detail) => {
+        log.warn({ partition, source, reason, detail }, "a snapshot of a partition did not come");
+        if (reason === "behind") this.#guard(() => this.#perform(replica.fetched(partition, undefined, replica.highWater, system.monotonic())));
+        // What was cleared for it can only be filled by another one.
+        else system.after(COPY_AGAIN_MS, () => this.#guard(() => this.#copying?.begin(partition)));
+      },
+      onFailure: (error) => this.#fatal(error),
+    });
+    this.#finishCopies(replica);
+  }
+
+  /** What a crash interrupted is taken up again, or given up when this node does not keep the partition any more. */
+  #finishCopies(replica: Replica): void {
+    for (const partition of this.#o.store.incomplete.keys()) {
+      if (replica.takesUp(partition)) this.#copying?.begin(partition);
+      else void this.#drop(partition, "heads");
+    }
+  }
+
+  async #serveSnapshot(to: NodeId, want: MessageOf<"snapshot-want">): Promise<void> {
+    try {
+      const part = await (this.#snapshots as Snapshots).part(to, want);
+      this.#o.meter.count("sync_operation", 1, "snapshot");
+      this.links?.send(to, { type: "snapshot-part", ...part });
+    } catch (error) {
+      this.#fatal(error as Error);
     }
   }
 
@@ -587,6 +640,7 @@ export class Engine {
       if (this.#replica !== undefined) {
         this.#perform(this.#replica.tick(now, this.#o.system.now()));
         this.#changing?.tick(now);
+        this.#copying?.tick();
         this.#writeTold(now);
         this.#compare(now);
         this.#news(now);

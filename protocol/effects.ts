@@ -67,8 +67,8 @@ export type Effect =
   | { readonly type: "behind"; readonly peer: NodeId }
   /** The peer goes by another layout of the same number. */
   | { readonly type: "conflict"; readonly peer: NodeId; readonly version: number }
-  /** Take the partition from one of these as a snapshot, replacing whatever is here, then say `copied`. */
-  | { readonly type: "fetch"; readonly partition: Partition; readonly from: readonly NodeId[] }
+  /** Take the partition from another replica as a snapshot, in the place of whatever is here, then say `fetched`. */
+  | { readonly type: "fetch"; readonly partition: Partition }
   /** This copy is in no group any more, and others hold all of it. Delete it. */
   | { readonly type: "drop"; readonly partition: Partition; readonly kind: "heads" | "marks" }
   | {

@@ -109,7 +109,7 @@ export type Message =
     }
   | { readonly type: "vote"; readonly bytes: Uint8Array }
   | { readonly type: "ready"; readonly partitions: readonly Partition[] }
-  /** `id` 0 begins; else the snapshot that the first part named. `after`: the last key that arrived, empty at the beginning. */
+  /** `id`: chosen by who asks, for all parts of one snapshot. `after`: the last key that arrived, empty at the beginning. */
   | { readonly type: "snapshot-want"; readonly partition: Partition; readonly id: number; readonly after: Uint8Array }
   | {
       readonly type: "snapshot-part";

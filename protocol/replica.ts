@@ -83,13 +83,16 @@ export interface ReplicaStart {
 const PATIENCE_MS = 100;
 /** Between two introductions to a member that has not compared yet, ms: it may not have had a layout when the first came. */
 const INTRODUCE_MS = 250;
+/** Who has not reported under this version is asked to after so long, then after twice as long, ms: its report may have come before we had the layout. */
+const REPORTS_FIRST_MS = 100;
+const REPORTS_LAST_MS = 5000;
 /** Between two looks at what is handed over, and at what may be dropped, ms. */
 const HANDOVER_MS = 200;
 const LEFTOVER_MS = 1000;
 /** Copies that are in no group any more, of which the group is asked at a time. */
 const LEFTOVERS_AT_A_TIME = 16;
-/** An empty copy that lacks more deltas than this takes the partition as it is: replaying costs about what copying a record does, and records are fewer. */
-const SNAPSHOT_MIN_DELTAS = 2000;
+/** An empty copy that lacks at least so many deltas takes the partition as it is: a delta replayed costs more than the records it left, and these are fewer. */
+const SNAPSHOT_MIN_DELTAS = 64;
 /** Partitions taken as snapshots at a time. */
 const SNAPSHOTS_TAKEN_MAX = 2;
 /** After a snapshot failed the log is tried for so long, ms. */
@@ -126,6 +129,8 @@ export class Replica {
   #now = 0;
   #wallLead: number;
   #introduceAt = 0;
+  #reportsAt = 0;
+  #reportsPauseMs = REPORTS_FIRST_MS;
   #handoverAt = 0;
   #leftoverAt = 0;
 
@@ -204,6 +209,8 @@ export class Replica {
     this.#conflict = undefined;
     this.#base = this.#ownBase();
     this.#handoverAt = now;
+    this.#reportsPauseMs = REPORTS_FIRST_MS;
+    this.#reportsAt = now + this.#reportsPauseMs;
     for (const peer of this.#members.peers()) {
       if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
@@ -234,6 +241,20 @@ export class Replica {
     const effects: Effect[] = [];
     this.#review(effects);
     return effects;
+  }
+
+  /** Full replicas that count and are connected: who may give a snapshot of the partition. */
+  snapshotSources(partition: Partition): NodeId[] {
+    return groupOf(this.layout, partition).replicas.flatMap((member) =>
+      this.#members.isConnected(member.writer) && this.#counts(member.writer) ? [member.node] : [],
+    );
+  }
+
+  /** A snapshot that a crash interrupted goes on. @returns false when this node does not keep the partition any more */
+  takesUp(partition: Partition): boolean {
+    if (!this.#members.keepsAs(partition, "replica")) return false;
+    this.#fetching.add(partition);
+    return true;
   }
 
   /** A snapshot took the place of the partition's copy; what it holds. Undefined: it did not come. */
@@ -501,6 +522,7 @@ export class Replica {
     this.#catchUps.marks.tick(now, effects);
     this.#review(effects);
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
+    if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
@@ -554,12 +576,7 @@ export class Replica {
   toldBy(member: WriterId): ToldBefore | undefined {
     const start = this.#starts.get(member);
     if (start === undefined || this.#knowledge.base(member) === undefined) return undefined;
-    return {
-      start,
-      layoutVersion: this.layout.version,
-      heads: this.#knowledge.all(member, "heads"),
-      marks: this.#knowledge.all(member, "marks"),
-    };
+    return { start, layoutVersion: this.layout.version, heads: this.#toldAs(member, "heads"), marks: this.#toldAs(member, "marks") };
   }
   /** A member goes by another layout of the same number: an operator has to choose. */
   get conflict(): { readonly peer: NodeId; readonly version: number } | undefined {
@@ -616,6 +633,13 @@ export class Replica {
   #introduction(peer: Peer): Effect {
     const { start, secrets } = this.#start;
     return { type: "send", to: peer.node, message: { type: "introduce", start, wall: this.#wall(), secrets } };
+  }
+
+  #askForReports(effects: Effect[]): void {
+    this.#reportsPauseMs = Math.min(2 * this.#reportsPauseMs, REPORTS_LAST_MS);
+    this.#reportsAt = this.#now + this.#reportsPauseMs;
+    for (const peer of this.#members.peers())
+      if (!this.#counts(peer.writer)) effects.push({ type: "send", to: peer.node, message: this.#digest(peer, true) });
   }
 
   #introduceAgain(effects: Effect[]): void {
@@ -857,9 +881,8 @@ export class Replica {
 
   /** All heads this node shares with a peer: from now on it counts there. */
   #tellAll(peer: Peer, effects: Effect[]): void {
-    const shared = this.#shared(peer.writer);
-    const heads = shared.flatMap((partition) => this.#streams.heads.durableHeads(partition));
-    const marks = shared.flatMap((partition) => this.#streams.marks.durableHeads(partition)).map((mark) => this.#keptMark(mark));
+    const heads = this.#shared(peer.writer, "heads");
+    const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
     const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
     const id = ++this.#lastReport;
     for (let part = 0; part < parts; part++) {
@@ -902,8 +925,18 @@ export class Replica {
     this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
   }
 
-  #shared(other: WriterId): Partition[] {
-    return this.partitions().filter((partition) => this.#members.isInAudience(partition, other));
+  /** What this node holds as an owner of partitions that another owns too. What it keeps of others until they have it is offered by itself. */
+  #shared(other: WriterId, kind: Kind): StreamHead[] {
+    const role = kind === "heads" ? "replica" : "witness";
+    return [...this.#streams[kind].partitions()]
+      .filter((partition) => this.#members.isInAudience(partition, other) && this.#members.keepsAs(partition, role))
+      .flatMap((partition) => this.#streams[kind].durableHeads(partition));
+  }
+
+  /** What a member told of the partitions it owns under this version: only that does it go on holding. */
+  #toldAs(member: WriterId, kind: Kind): StreamHead[] {
+    const role = kind === "heads" ? "replica" : "witness";
+    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#members.keepsAs(partition, role, member));
   }
 
   #digest(peer: Peer, reply: boolean): Message {
@@ -916,13 +949,12 @@ export class Replica {
   }
 
   #digestForPeer(other: WriterId): string {
-    const shared = this.#shared(other);
-    return digestOf((["heads", "marks"] as const).flatMap((kind) => shared.flatMap((partition) => this.#streams[kind].durableHeads(partition))));
+    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")]);
   }
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
-    const told = [...this.#knowledge.all(other, "heads"), ...this.#knowledge.all(other, "marks")];
+    const told = [...this.#toldAs(other, "heads"), ...this.#toldAs(other, "marks")];
     return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
   }
 
@@ -978,12 +1010,9 @@ export class Replica {
     for (const [partition, deltas] of lacks) {
       if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
       if (deltas < SNAPSHOT_MIN_DELTAS || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
-      const from = groupOf(this.layout, partition).replicas.flatMap((member) =>
-        this.#members.isConnected(member.writer) && this.#counts(member.writer) ? [member.node] : [],
-      );
-      if (from.length === 0) continue;
+      if (this.snapshotSources(partition).length === 0) continue;
       this.#fetching.add(partition);
-      effects.push({ type: "fetch", partition, from });
+      effects.push({ type: "fetch", partition });
     }
   }
 

@@ -24,7 +24,7 @@ export async function readDisk(name: string, dataDir: string): Promise<Disk> {
   }
 }
 
-/** What the nodes are configured with. */
+/** What layout 1 fixes when a node is not configured otherwise. */
 const DECAY = { resonanceDecay: 0.85, periodMs: 30 * 24 * 3_600_000 };
 
 /**

@@ -48,7 +48,12 @@ async function work(stage: Stage, names: readonly [string, string, string]): Pro
 async function whatHolds(stage: Stage): Promise<Violation[]> {
   const wrong: Violation[] = [];
   for (const node of stage.federation.nodes) {
-    const read = await stage.ask<ReadAnswer>(node, "read", { memories: ["m", "gone"], concepts: ["ada"] }, { timeoutMs: 5000, key: `read ${node.name}` });
+    const read = await stage.ask<ReadAnswer>(
+      node,
+      "read",
+      { memories: ["m", "gone"], concepts: ["ada"] },
+      { timeoutMs: 5000, key: `read ${node.name}` },
+    );
     const seen = read instanceof ApiError ? read.code : JSON.stringify([read.value.memories, read.value.counts]);
     if (seen !== '[{"m":["2"],"gone":[]},{"ada":1}]') wrong.push({ checker: "every effect", message: `${node.name} sees ${seen}` });
   }
@@ -56,39 +61,47 @@ async function whatHolds(stage: Stage): Promise<Violation[]> {
 }
 
 describe("a node that dies at any of its effects", () => {
-  it.each(["a replica that clients write through", "the other replica", "the witness"])("loses nothing that was acknowledged: %s", async (who) => {
-    const found: string[] = [];
-    let points = 0;
-    for (let nth = 0; ; nth++) {
-      const stage = new Stage();
-      stage.start();
-      await stage.formed();
-      const { replicas, witness } = stage.groupOf("alpha");
-      const victim = who === "the witness" ? witness : replicas[who === "the other replica" ? 1 : 0];
-      const struck = strike(stage, victim, nth);
-      await work(stage, [replicas[0].name, replicas[1].name, witness.name]);
-      if (!struck()) break;
-      points++;
-      await stage.until("everybody counts again", () => stage.federation.counting);
-      for (const { checker, message } of await whatHolds(stage)) found.push(`dead at effect ${nth}: (${checker}) ${message}`);
-    }
-    expect(found).toEqual([]);
-    expect(points).toBeGreaterThan(30);
-  }, 240_000);
+  it.each(["a replica that clients write through", "the other replica", "the witness"])(
+    "loses nothing that was acknowledged: %s",
+    async (who) => {
+      const found: string[] = [];
+      let points = 0;
+      for (let nth = 0; ; nth++) {
+        const stage = new Stage();
+        stage.start();
+        await stage.formed();
+        const { replicas, witness } = stage.groupOf("alpha");
+        const victim = who === "the witness" ? witness : replicas[who === "the other replica" ? 1 : 0];
+        const struck = strike(stage, victim, nth);
+        await work(stage, [replicas[0].name, replicas[1].name, witness.name]);
+        if (!struck()) break;
+        points++;
+        await stage.until("everybody counts again", () => stage.federation.counting);
+        for (const { checker, message } of await whatHolds(stage)) found.push(`dead at effect ${nth}: (${checker}) ${message}`);
+      }
+      expect(found).toEqual([]);
+      expect(points).toBeGreaterThan(30);
+    },
+    240_000,
+  );
 
-  it.each(["alice", "bob", "carol"])("does not keep a federation from forming: %s", async (name) => {
-    const found: string[] = [];
-    let points = 0;
-    for (let nth = 0; ; nth++) {
-      const stage = new Stage();
-      const struck = strike(stage, stage.federation.nodes.find((node) => node.name === name) as SimNode, nth);
-      stage.start();
-      await stage.formed();
-      if (!struck()) break;
-      points++;
-      for (const { checker, message } of await stage.examine()) found.push(`dead at effect ${nth}: (${checker}) ${message}`);
-    }
-    expect(found).toEqual([]);
-    expect(points).toBeGreaterThan(15);
-  }, 240_000);
+  it.each(["alice", "bob", "carol"])(
+    "does not keep a federation from forming: %s",
+    async (name) => {
+      const found: string[] = [];
+      let points = 0;
+      for (let nth = 0; ; nth++) {
+        const stage = new Stage();
+        const struck = strike(stage, stage.federation.nodes.find((node) => node.name === name) as SimNode, nth);
+        stage.start();
+        await stage.formed();
+        if (!struck()) break;
+        points++;
+        for (const { checker, message } of await stage.examine()) found.push(`dead at effect ${nth}: (${checker}) ${message}`);
+      }
+      expect(found).toEqual([]);
+      expect(points).toBeGreaterThan(15);
+    },
+    240_000,
+  );
 });

@@ -183,7 +183,7 @@ export class Faults {
     if (!this.#mayLose(node)) return;
     this.#crash("restore", node, "kill", downMs);
     if (node.running) return;
-    this.#federation.restoreDisk(node, copy);
+    this.#federation.restore(node, copy);
     this.#note(`${node.name}'s disk is an old copy of itself`);
   }
 

@@ -124,8 +124,8 @@ export class Federation {
     node.disk.lose();
   }
 
-  /** An older copy of the disk takes its place. */
-  restoreDisk(node: SimNode, copy: DiskCopy): void {
+  /** The volume of a node that is down becomes what it once was, behind the node's back. */
+  restore(node: SimNode, copy: DiskCopy): void {
     this.#registry.disksLost = true;
     node.disk.restore(copy);
     this.#registry.highWaters.replaced(node.name);
@@ -290,6 +290,7 @@ export class Federation {
       meter: NO_METER,
       self: network.self,
       keyring: this.#keyring,
+      accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });
     this.#know(engine.writer, node.name);
@@ -332,7 +333,7 @@ export class Federation {
       name,
       zone: "",
       weight: 1,
-      firstMembers: this.#firstMembers,
+      firstMembers: this.#firstMembers.includes(name) ? this.#firstMembers : [],
       layout: {
         replicationFactor: this.#profile.replicationFactor,
         resonanceDecay: RESONANCE_DECAY,

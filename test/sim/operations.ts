@@ -1,4 +1,5 @@
 import { ApiError } from "../../node/errors.ts";
+import { layoutOperations } from "../../node/layout-queue.ts";
 import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
 import { conflicts, current } from "../../protocol/graph/editable.ts";
 import { strengthOf } from "../../protocol/graph/link.ts";
@@ -82,7 +83,7 @@ const read: ReadOperation<ReadArguments, ReadAnswer> = {
   }),
 };
 
-export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read };
+export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read, ...layoutOperations };
 
 export function pairsOf(concepts: readonly string[]): [string, string][] {
   const sorted = [...concepts].sort();

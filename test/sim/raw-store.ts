@@ -76,11 +76,6 @@ export function readRawStore(disk: ReadonlyMap<string, Uint8Array>): RawStore {
   return { frontiers, marks, log, sealed, records, keys, layout, clock };
 }
 
-/** The number of a layout, out of its bytes in either format. */
-export function layoutVersionOf(bytes: Uint8Array): number {
-  return (decode(bytes) as [format: number, version: number])[1];
-}
-
 /** How far a disk's witness has seen a stream; 0 when it is no witness of it. */
 export function markIn(disk: ReadonlyMap<string, Uint8Array>, partition: string, writer: string): number {
   const row = disk.get(`w/${partition.padStart(3, "0")}`);

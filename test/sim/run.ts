@@ -3,6 +3,7 @@ import { Faults } from "./faults.ts";
 import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
+import { LayoutOperator, membersOf } from "./layout-operator.ts";
 import { drawProfile, type Profile, RESONANCE_DECAY } from "./profile.ts";
 import { type RawDecay, readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
@@ -40,7 +41,7 @@ export interface RunResult {
 /** How long forming a federation may take when nothing is broken, ms. */
 const FORMATION_MS = 30_000;
 /** How long after the last fault everybody may need to hold everything, ms. */
-const CONVERGENCE_MS = 30_000;
+const CONVERGENCE_MS = 60_000;
 
 /** One seed: a federation is born, works while things break, heals, and is examined. */
 export async function runSeed({ seed, nodeCount, story, adjust }: RunOptions): Promise<RunResult> {
@@ -79,6 +80,7 @@ class Run {
   readonly #registry: Registry;
   readonly #federation: Federation;
   readonly #workload: Workload;
+  readonly #operator: LayoutOperator;
   readonly #violations: Violation[] = [];
   readonly #coverage = new Coverage();
   readonly #story: Story | undefined;
@@ -92,6 +94,7 @@ class Run {
     this.#story = story === undefined ? undefined : new Story(this.#scheduler, this.#federation, story);
     this.#scheduler.note(`seed ${schedule.seed}: ${JSON.stringify(this.#profile)}`);
     this.#watch();
+    this.#operator = new LayoutOperator(this.#scheduler, this.#rng.fork("operator"), this.#federation);
     const { nodes } = this.#federation;
     const doors = nodes.map((node) => this.#federation.door(node));
     this.#workload = new Workload(this.#scheduler, doors, this.#profile.workload, plan, (operation) => {
@@ -169,7 +172,7 @@ class Run {
   }
 
   async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
-    const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost);
+    const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost, this.#operator);
     faults.onBegin = (fault) => this.#coverage.faultBegins(fault);
     faults.onStrike = (node, what) => this.#coverage.strike(stepsAt(what, node.process?.engine.writer), node);
     faults.onEnd = (fault) => this.#coverage.faultEnds(fault);
@@ -186,7 +189,7 @@ class Run {
 
   async #comeToRest(): Promise<void> {
     const until = this.#scheduler.now + CONVERGENCE_MS;
-    while (!atRest(this.#federation)) {
+    while (!this.#operator.idle || !atRest(this.#federation)) {
       if (this.#scheduler.now >= until) {
         this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed` });
         return;
@@ -231,7 +234,7 @@ class Run {
 
   #examine(): void {
     const { history } = this.#workload;
-    const nodes = this.#federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
+    const nodes = membersOf(this.#federation).map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
     const acknowledged = history.filter((operation) => operation.kind !== "read" && operation.end !== undefined);
     const order = this.#rng.fork("order");
     this.#violations.push(
@@ -250,9 +253,11 @@ class Run {
 
 /** Whether every node holds, or has seen, all there is, and no witness keeps a delta: read from the disks, as the checkers do. */
 function atRest(federation: Federation): boolean {
-  if (!federation.counting || federation.nodes.some((node) => node.disk.busy)) return false;
+  const members = membersOf(federation);
+  if (members.some((node) => node.process?.engine.replica?.standing !== "counting" || node.disk.busy)) return false;
+  if (new Set(members.map((node) => node.process?.engine.layout?.version)).size > 1) return false;
   const rows = new Map<string, string>();
-  for (const node of federation.nodes) {
+  for (const node of members) {
     for (const [key, value] of node.disk.contents()) {
       if (key.startsWith("s/")) return false;
       if (!key.startsWith("f/") && !key.startsWith("w/")) continue;

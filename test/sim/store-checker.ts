@@ -11,18 +11,7 @@ import { encodeRecord, KIND_CODES } from "../../protocol/graph/record.ts";
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
 import { HighWaters } from "./high-waters.ts";
 import type { Operation, Violation } from "./history.ts";
-import {
-  conceptCount,
-  layoutVersionOf,
-  linkMass,
-  markIn,
-  type RawDecay,
-  type RawDelta,
-  type RawStore,
-  rawDecayed,
-  rawDelta,
-  rawHeaderOf,
-} from "./raw-store.ts";
+import { conceptCount, linkMass, markIn, type RawDecay, type RawDelta, type RawStore, rawDecayed, rawDelta, rawHeaderOf } from "./raw-store.ts";
 import type { Entries } from "./sim-disk.ts";
 
 const base64url = (bytes: Uint8Array | string): string => hash("sha256", bytes, "base64url");
@@ -130,13 +119,12 @@ export class Registry {
     this.#violations.push({ checker: "witness", message: `${where} forgot ${key}, which only ${copies} full replicas hold` });
   }
 
-  /** Exactly one version follows another, whoever proposed it. */
-  #sawLayout(where: string, value: Uint8Array): void {
-    const version = layoutVersionOf(value);
-    const bytes = Buffer.from(value).toString("hex");
+  #sawLayout(where: string, bytes: Uint8Array): void {
+    const version = (decode(bytes) as [number, number])[1];
+    const text = Buffer.from(bytes).toString("hex");
     const known = this.#layouts.get(version);
-    if (known === undefined) this.#layouts.set(version, { text: bytes, where });
-    else if (known.text !== bytes)
+    if (known === undefined) this.#layouts.set(version, { text, where });
+    else if (known.text !== text)
       this.#violations.push({ checker: "one layout", message: `${where} has another layout ${version} than ${known.where}` });
   }
 }
