@@ -147,7 +147,8 @@ describe("a member that starts again", () => {
     expect(world.at("bob").replica.standing).toBe("comparing");
     world.propose("bob", PARTITION, { request: 2, level: "one" });
     expect(world.outcome("bob", 2)).toBe("not_replica");
-    expect(older.log(PARTITION)).toEqual([]);
+    // What it holds of its own stream it was given back.
+    expect(older.log(PARTITION).map(({ header }) => header.seq)).toEqual([1]);
   });
 
   it("on an older copy is found by what others hold of its own stream, though they were restarted too and remember no word of it", () => {
@@ -162,6 +163,45 @@ describe("a member that starts again", () => {
     world.restart("bob", older);
     world.pass(100);
     expect(world.ofType("copy", "bob").map(({ reason }) => reason)).toContainEqual(expect.stringMatching(/holds number 1 of this node's stream/));
+  });
+
+  it("on an older copy is found by its own numbers, though it was given them back before anybody compared", () => {
+    const world = World.atRest(three, LAYOUT);
+    const older = copyOf(world, "bob");
+    world.propose("bob", PARTITION, { request: 1 });
+    world.pass(100);
+    world.loses = ({ message }) => message.type === "introduce";
+    for (const name of ["alice", "carol"]) world.at(name).disk.told.clear();
+    world.restart("bob", older);
+    world.settle();
+    expect(older.log(PARTITION)).toHaveLength(1);
+    world.loses = () => false;
+    world.pass(3000);
+    expect(world.ofType("copy", "bob").length).toBeGreaterThan(0);
+    expect(world.at("bob").replica.standing).toBe("comparing");
+  });
+
+  it("that counts and is then shown to be a copy, by one who was away, counts no more", () => {
+    const world = World.atRest(three, LAYOUT);
+    world.cut("alice", "bob");
+    world.cut("alice", "carol");
+    const older = copyOf(world, "bob");
+    world.connect("alice", "bob");
+    // Only alice hears of it, and she is away when the older disk starts.
+    world.loses = ({ to }) => to === "carol";
+    world.propose("bob", PARTITION, { request: 1 });
+    world.pass(100);
+    world.cut("alice", "bob");
+    world.loses = () => false;
+    world.restart("bob", older);
+    world.pass(3000);
+    expect(world.at("bob").replica.standing).toBe("counting");
+    world.connect("alice", "bob");
+    world.settle();
+    expect(world.ofType("copy", "bob").length).toBeGreaterThan(0);
+    world.pass(1000);
+    world.propose("bob", PARTITION, { request: 2, level: "one" });
+    expect(world.outcome("bob", 2)).toBe("not_replica");
   });
 
   it("on an older copy is found by what it had told that it holds of others' streams", () => {
@@ -563,6 +603,19 @@ describe("a copy that is in no group any more", () => {
     world.pass(3000);
     expect(world.ofType("copy")).toEqual([]);
     expect(world.at("alice").replica.standing).toBe("counting");
+  });
+
+  it("is no difference for ever after: the comparison of all heads is silent again", () => {
+    const world = moved();
+    world.adopt(DONE);
+    world.pass(3000);
+    world.forgetWhatWasSeen();
+    for (const site of world.sites.values())
+      for (const other of world.sites.values()) world.do(site, site.replica.compareWith(other.member.node, world.now));
+    world.settle();
+    expect(world.messages("digest").filter(({ reply }) => reply)).toEqual([]);
+    expect(world.messages("digest").length).toBeGreaterThan(0);
+    expect(world.messages("report")).toEqual([]);
   });
 
   it("is not dropped before the change is done, whatever they hold: the old group still counts", () => {
