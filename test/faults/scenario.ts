@@ -1,4 +1,4 @@
-import type { Stage, StageOptions } from "./stage.ts";
+import type { End, Stage, StageOptions } from "./stage.ts";
 
 /** A fault of the list in the README, as real processes meet it. */
 export interface Scenario {
@@ -12,8 +12,6 @@ export interface Scenario {
   readonly stage: (quick: boolean) => Omit<StageOptions, "seed" | "story">;
   /** Why this machine cannot play it; undefined: it can. */
   readonly missing?: () => string | undefined;
-  /** Plays the faults; the stage's `finish` comes afterwards unless it was called here. @param quick for CI: the same, shorter */
-  readonly play: (stage: Stage, quick: boolean) => Promise<void>;
-  /** Whose disks count at the end. Default: all. */
-  readonly members?: (stage: Stage) => readonly string[];
+  /** Plays the faults; then the stage is healed and judged. @param quick for CI: the same, shorter */
+  readonly play: (stage: Stage, quick: boolean) => Promise<End | undefined>;
 }
