@@ -5,7 +5,7 @@
 
 import type { Rng } from "../sim/rng.ts";
 import { brokenDisksMissing } from "./broken-disk.ts";
-import type { FaultyNode } from "./proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "./proxied-federation.ts";
 import { Stage } from "./stage.ts";
 
 export interface MixOptions {
@@ -29,7 +29,6 @@ const CALM_MS = 20_000;
 const RSS_MS = 10_000;
 const JUDGE_MS = 20_000;
 const REPORT_MS = 60_000;
-const READY_MS = 60_000;
 /** After a fault a node is counted as touched for so long: links come back, it catches up. */
 const AFTERMATH_MS = 10_000;
 const PAUSE_BETWEEN_MS = 3_000;
@@ -211,7 +210,7 @@ async function down(stage: Stage, node: FaultyNode, rng: Rng, power: boolean): P
 }
 
 async function ordered(stage: Stage, node: FaultyNode, rng: Rng, order: "kill-before" | "kill-after" | "eio"): Promise<void> {
-  const dead = node.expectDeath(READY_MS);
+  const dead = node.expectDeath();
   node.disk.order(order);
   await dead;
   node.disk.order("work");
@@ -230,7 +229,7 @@ async function stopped(stage: Stage, node: FaultyNode, rng: Rng): Promise<void> 
 async function up(stage: Stage, node: FaultyNode): Promise<void> {
   node.start();
   // Ready wants peers to be heard; the network's hand may hold them back for a while.
-  await stage.federation.ready(READY_MS, [node]);
+  await stage.federation.ready(PATIENCE_MS, [node]);
 }
 
 async function paused(stage: Stage, node: FaultyNode, rng: Rng): Promise<void> {

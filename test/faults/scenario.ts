@@ -9,6 +9,8 @@ export interface Scenario {
   readonly says: string;
   /** What of it comes with features that the product does not have yet. */
   readonly waits?: string;
+  /** It measures times: nothing else of ours runs beside it. */
+  readonly alone?: true;
   readonly stage: (quick: boolean) => Omit<StageOptions, "seed" | "story">;
   /** Why this machine cannot play it; undefined: it can. */
   readonly missing?: () => string | undefined;

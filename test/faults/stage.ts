@@ -5,7 +5,7 @@ import type { Violation } from "../sim/history.ts";
 import { Rng } from "../sim/rng.ts";
 import { type ClientSettings, Clients, type Recorded, type Timing } from "./clients.ts";
 import { checkDisks, type Disk, readDisk } from "./disks.ts";
-import { type FaultyNode, ProxiedFederation, type ProxiedOptions } from "./proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS, ProxiedFederation, type ProxiedOptions } from "./proxied-federation.ts";
 import { Resources } from "./resources.ts";
 import { checkTenant, type Tally, tallyOf } from "./verdict.ts";
 
@@ -18,9 +18,6 @@ export interface StageOptions extends Partial<Omit<ProxiedOptions, "rng">> {
   readonly rssEveryMs?: number;
 }
 
-/** Convergence after everything has healed, on a machine that does other things too. */
-const REST_MS = 60_000;
-const AUDIT_MS = 60_000;
 const WATCH_MS = 5_000;
 /** When this process itself stood still for so long, no percentile and no timeout of the run means much: it is told. */
 const STALL_MS = 1_000;
@@ -47,6 +44,8 @@ export class Stage {
   readonly #options: StageOptions;
   readonly #began = performance.now();
   readonly #timers: NodeJS.Timeout[];
+  /** From healing to rest, all reads of the audit included. */
+  restMs = 0;
   /** How long this process, which is all clients and the proxy, once stood still at most. */
   stalledMs = 0;
   #judged: Tally = { operations: 0, acknowledged: 0, inDoubt: 0, refused: 0 };
@@ -98,12 +97,12 @@ export class Stage {
     await pause(ms);
   }
 
-  /** Until clients have been told "done" of so many writes more. @throws Error when they are not within `ms` */
-  async progress(writes: number, ms: number, what: string): Promise<void> {
+  /** Until clients have been told "done" of so many writes more. @throws Error when they are not in time */
+  async progress(writes: number, what: string): Promise<void> {
     const before = this.clients.acknowledged;
     await eventually(
       `${writes} more writes are acknowledged ${what}`,
-      ms,
+      PATIENCE_MS,
       async () => this.clients.acknowledged >= before + writes || undefined,
       () => JSON.stringify(this.clients.refusals),
     );
@@ -129,13 +128,15 @@ export class Stage {
       if (!node.running) node.start();
     }
     this.tell("everything is healed");
+    const healed = performance.now();
     await this.clients.stop();
     const counted = this.nodes.filter(({ name }) => members.includes(name));
     const doors = this.nodes;
     await this.#mustNotFail("liveness", () => this.federation.ready());
-    await this.#mustNotFail("liveness", () => this.clients.readAll(doors, AUDIT_MS));
+    await this.#mustNotFail("liveness", () => this.clients.readAll(doors, PATIENCE_MS));
     const federation = { nodes: counted, urls: counted.map(({ url }) => url) };
-    await this.#mustNotFail("convergence", () => (short === undefined ? atRest(federation, REST_MS) : equalFrontiers(counted, REST_MS)));
+    await this.#mustNotFail("convergence", () => (short === undefined ? atRest(federation, PATIENCE_MS) : equalFrontiers(counted, PATIENCE_MS)));
+    this.restMs = performance.now() - healed;
     this.tell("at rest");
     this.#lookForBypasses();
     for (const { recorded } of this.clients.histories()) this.#judge(recorded);

@@ -3,16 +3,14 @@ import { rmSync } from "node:fs";
 import { ask, type Problem } from "../../e2e/ask.ts";
 import { eventually, pause } from "../../e2e/federation.ts";
 import { readDisk } from "../disks.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { End, Stage } from "../stage.ts";
 
 /** Turn this when a lost disk is listed again by itself: then the node must count, and copies must be whole at the end. */
 const LISTED_AGAIN = false;
 
-const PROGRESS_MS = 30_000;
-const LISTED_MS = 60_000;
-const PROBES_MS = 6_000;
+const PROBES_MS = 4_000;
 
 export const diskLost: Scenario = {
   fault: 2,
@@ -26,7 +24,7 @@ export const diskLost: Scenario = {
     const others = stage.nodes.filter((node) => node !== lost);
     const known = await knownMemories(stage, quick ? 6 : 16);
     stage.clients.start();
-    await stage.progress(30, PROGRESS_MS, "before the loss");
+    await stage.progress(30, "before the loss");
     const writer = (await lost.status()).node.writer;
     for (const what of quick ? (["store"] as const) : (["store", "everything"] as const)) {
       await stage.during(stage.rng.between(100, 800));
@@ -35,18 +33,18 @@ export const diskLost: Scenario = {
       if (what === "store") lost.loseStore();
       else rmSync(lost.dataDir, { recursive: true });
       stage.tell(`${lost.name} has lost its ${what}`);
-      await stage.progress(10, PROGRESS_MS, `without ${lost.name}`);
+      await stage.progress(10, `without ${lost.name}`);
       const before = await lastOf(others, writer);
       lost.start();
       await answersNothingFromEmptiness(stage, lost, known);
       await makesNoQuorum(stage, lost, others);
-      await stage.progress(20, PROGRESS_MS, `with an empty ${lost.name} about`);
+      await stage.progress(20, `with an empty ${lost.name} about`);
       const after = await lastOf(others, writer);
       // What the dead process had sent may still arrive from one to the other; numbers beyond that would be new.
       stage.expect(before === after, `the stream of the lost ${writer} went from ${before} to ${after} after its disk was gone`);
     }
     if (LISTED_AGAIN) {
-      await eventually(`${lost.name} is a member again`, LISTED_MS, async () => (await lost.status()).node.role === "member" || undefined);
+      await eventually(`${lost.name} is a member again`, PATIENCE_MS, async () => (await lost.status()).node.role === "member" || undefined);
       return {};
     }
     stage.expect((await lost.status()).node.role === "gateway", `${lost.name} with an unlisted incarnation is ${(await lost.status()).node.role}`);
@@ -74,7 +72,7 @@ async function answersNothingFromEmptiness(stage: Stage, lost: FaultyNode, known
   const until = performance.now() + PROBES_MS;
   let found = 0;
   while (performance.now() < until || found === 0) {
-    if (performance.now() > until + PROGRESS_MS) throw new Error(`${lost.name} answers no read at all after it came back empty`);
+    if (performance.now() > until + PATIENCE_MS) throw new Error(`${lost.name} answers no read at all after it came back empty`);
     for (const [tenant, id] of known) {
       const answer = await ask(lost.url, "GET", `/v1/memories/${id}?consistency=one`, { headers: { "x-tenant-id": tenant } }).catch(() => undefined);
       if (answer?.status === 200) found++;

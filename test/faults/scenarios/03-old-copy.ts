@@ -2,14 +2,12 @@
 import { cpSync } from "node:fs";
 import { eventually } from "../../e2e/federation.ts";
 import { readDisk } from "../disks.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { Stage } from "../stage.ts";
 
 /** Turn this when a copy is found on contact and becomes a new incarnation: then clients need not be kept away, and clones are played too. */
 const COPIES_ARE_FOUND = false;
-
-const PROGRESS_MS = 30_000;
 
 export const oldCopy: Scenario = {
   fault: 3,
@@ -22,15 +20,15 @@ export const oldCopy: Scenario = {
     const node = stage.rng.pick(stage.nodes);
     const others = stage.nodes.filter((one) => one !== node);
     stage.clients.start();
-    await stage.progress(30, PROGRESS_MS, "before the first copy");
+    await stage.progress(30, "before the first copy");
     const oldest = await copied(stage, node, others, "oldest");
-    await stage.progress(40, PROGRESS_MS, "between the copies");
+    await stage.progress(40, "between the copies");
     const older = await copied(stage, node, others, "older");
-    await stage.progress(40, PROGRESS_MS, "after the copies");
+    await stage.progress(40, "after the copies");
     // An older one, a less old one, and the same older one again: each time other numbers are missing.
     for (const copy of quick ? [older, oldest] : [older, oldest, older, oldest]) {
       await restored(stage, node, others, copy);
-      await stage.progress(20, PROGRESS_MS, `with ${node.name} restored`);
+      await stage.progress(20, `with ${node.name} restored`);
     }
     if (COPIES_ARE_FOUND) await cloned(stage, node);
   },
@@ -61,7 +59,7 @@ async function restored(stage: Stage, node: FaultyNode, others: readonly FaultyN
 async function backAgain(stage: Stage, node: FaultyNode): Promise<void> {
   node.start();
   await stage.federation.ready();
-  await eventually(`${node.name} holds what the others hold`, PROGRESS_MS, async () => {
+  await eventually(`${node.name} holds what the others hold`, PATIENCE_MS, async () => {
     const { completeness, peers } = await node.status();
     return (completeness === 1 && peers.every(({ connected }) => connected)) || undefined;
   });
@@ -80,10 +78,10 @@ async function cloned(stage: Stage, node: FaultyNode): Promise<void> {
   stage.clients.use([...stage.nodes, { name: `${node.name} (clone)`, url: clone.url }]);
   await eventually(
     "the two are two incarnations, or one of them has ended",
-    60_000,
+    PATIENCE_MS,
     async () => !clone.running || (await clone.status()).node.incarnation !== (await node.status()).node.incarnation || undefined,
   );
-  await stage.progress(20, PROGRESS_MS, "with a clone about");
+  await stage.progress(20, "with a clone about");
   stage.clients.use(stage.nodes);
   await clone.kill("SIGKILL");
   stage.formerDisks.push(await readDisk(`${node.name}'s clone`, folder));

@@ -2,18 +2,15 @@
 import { join } from "node:path";
 import { ask } from "../../e2e/ask.ts";
 import { eventually } from "../../e2e/federation.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { Stage } from "../stage.ts";
 
 /**
  * Layout changes to play, by how an operator would ask for each at a node; empty as long as the product has none. Each is begun while clients work, then
- * a node is killed at a random moment of it, and it must be done (or taken back) within `DONE_MS` after that node is back.
+ * a node is killed at a random moment of it, and it must be done (or taken back) within `PATIENCE_MS` after that node is back.
  */
 const CHANGES: readonly { readonly what: string; readonly ask: (at: FaultyNode, about: FaultyNode) => Promise<void> }[] = [];
-
-const PROGRESS_MS = 30_000;
-const DONE_MS = 120_000;
 
 export const layoutChange: Scenario = {
   fault: 5,
@@ -29,7 +26,7 @@ export const layoutChange: Scenario = {
     gateway.start();
     await forwards(stage, gateway);
     stage.clients.use([...stage.nodes, gateway]);
-    await stage.progress(20, PROGRESS_MS, "through the gateway too");
+    await stage.progress(20, "through the gateway too");
     for (let round = 0; round < (quick ? 1 : 4); round++) {
       await leaves(stage, stage.rng.pick(stage.nodes));
       await crashes(stage, stage.rng.pick([...stage.nodes, gateway]));
@@ -42,7 +39,7 @@ export const layoutChange: Scenario = {
 };
 
 async function forwards(stage: Stage, gateway: FaultyNode): Promise<void> {
-  await eventually("the gateway forwards", PROGRESS_MS, async () => {
+  await eventually("the gateway forwards", PATIENCE_MS, async () => {
     const answer = await ask(gateway.url, "GET", "/v1/memories?consistency=quorum", { headers: { "x-tenant-id": "anybody" } });
     return answer.status === 200 || undefined;
   });
@@ -54,7 +51,7 @@ async function leaves(stage: Stage, node: FaultyNode): Promise<void> {
   stage.tell(`${node.name} leaves`);
   const code = await node.stop();
   stage.expect(code === 0, `${node.name} ended with ${code} when asked to stop under load`);
-  await stage.progress(10, PROGRESS_MS, `without ${node.name}`);
+  await stage.progress(10, `without ${node.name}`);
   node.start();
   await stage.federation.ready();
 }
@@ -62,9 +59,9 @@ async function leaves(stage: Stage, node: FaultyNode): Promise<void> {
 async function crashes(stage: Stage, node: FaultyNode): Promise<void> {
   stage.tell(`${node.name} crashes`);
   await node.kill("SIGKILL");
-  await stage.progress(10, PROGRESS_MS, `without ${node.name}`);
+  await stage.progress(10, `without ${node.name}`);
   node.start();
-  await stage.federation.ready();
+  await stage.federation.ready(PATIENCE_MS, [...stage.nodes, node]);
 }
 
 /** One member and the gateway are no two of three. */
@@ -86,7 +83,7 @@ async function countsForNothing(stage: Stage, gateway: FaultyNode): Promise<void
     }
   }
   stage.proxy.clear();
-  await stage.progress(10, PROGRESS_MS, "with all again");
+  await stage.progress(10, "with all again");
 }
 
 async function changes(stage: Stage, change: (typeof CHANGES)[number], about: FaultyNode): Promise<void> {
@@ -96,9 +93,9 @@ async function changes(stage: Stage, change: (typeof CHANGES)[number], about: Fa
   await change.ask(at, about);
   await stage.during(stage.rng.between(0, 3_000));
   await crashes(stage, stage.rng.pick([...stage.nodes, about]));
-  await eventually(`${change.what} is done`, DONE_MS, async () => {
+  await eventually(`${change.what} is done`, PATIENCE_MS, async () => {
     const versions = await Promise.all(stage.nodes.map(async (node) => (await node.status()).layout?.version ?? 0));
     return (new Set(versions).size === 1 && versions[0]! > before) || undefined;
   });
-  await stage.progress(20, PROGRESS_MS, `after ${change.what}`);
+  await stage.progress(20, `after ${change.what}`);
 }

@@ -2,12 +2,9 @@
 import { join } from "node:path";
 import { ask } from "../../e2e/ask.ts";
 import { eventually } from "../../e2e/federation.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { Stage } from "../stage.ts";
-
-const PROGRESS_MS = 30_000;
-const FORMED_MS = 60_000;
 
 export const views: Scenario = {
   fault: 6,
@@ -16,12 +13,12 @@ export const views: Scenario = {
   waits: "Members that missed layouts, delayed news of them, and two operators changing at once.",
   stage: () => ({ unready: true, spare: 2, clients: { clients: 8, pauseMs: 30 } }),
   async play(stage, quick) {
-    await formInAStorm(stage, quick ? 6_000 : 25_000);
+    await formInAStorm(stage, quick ? 4_000 : 25_000);
     stage.clients.start();
-    await stage.progress(20, PROGRESS_MS, "once formed");
+    await stage.progress(20, "once formed");
     await stranger(stage);
     await foreignFederation(stage);
-    await stage.progress(20, PROGRESS_MS, "after both");
+    await stage.progress(20, "after both");
   },
 };
 
@@ -42,7 +39,7 @@ async function formInAStorm(stage: Stage, ms: number): Promise<void> {
   }
   stage.proxy.clear();
   for (const node of stage.nodes) if (!node.running) node.start();
-  await stage.federation.ready(FORMED_MS);
+  await stage.federation.ready();
   const formed = await layouts(stage.nodes);
   oneFederation(stage, formed);
   stage.expect(formed.length === stage.nodes.length, "not every node has a layout although all are ready");
@@ -64,7 +61,7 @@ async function stranger(stage: Stage): Promise<void> {
   late.env.FEDERATION_FIRST_MEMBERS = "node-1,node-2,node-4";
   late.start();
   stage.tell("a node comes that has another list");
-  await eventually("it serves", PROGRESS_MS, () => late.status());
+  await eventually("it serves", PATIENCE_MS, () => late.status());
   await stage.during(5_000);
   const formed = await layouts(stage.nodes);
   oneFederation(stage, formed);
@@ -80,7 +77,7 @@ async function foreignFederation(stage: Stage): Promise<void> {
   foreign.env.FEDERATION_FIRST_MEMBERS = "node-5";
   for (const node of stage.nodes) stage.proxy.cut(foreign.place.name, node.name);
   foreign.start();
-  await eventually("the other federation forms", FORMED_MS, async () => (await foreign.status()).layout ?? undefined);
+  await eventually("the other federation forms", PATIENCE_MS, async () => (await foreign.status()).layout ?? undefined);
   const tenants = Array.from({ length: 6 }, (_, index) => `both-know-${index}`);
   for (const tenant of tenants) for (const node of [foreign, stage.nodes[0]!]) await remember(stage, node, tenant);
   const before = (await foreign.status()).layout;

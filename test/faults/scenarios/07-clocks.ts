@@ -8,7 +8,6 @@ import type { Stage } from "../stage.ts";
 /** Turn this when a node whose peers' clocks show it far ahead refuses writes with clock_skew. */
 const SKEW_IS_REFUSED = false;
 
-const PROGRESS_MS = 30_000;
 const MINUTES = 60_000;
 
 export const clocks: Scenario = {
@@ -19,8 +18,8 @@ export const clocks: Scenario = {
   stage: () => ({ clocks: true, clients: { clients: 8, pauseMs: 30 } }),
   async play(stage, quick) {
     stage.clients.start();
-    await stage.progress(20, PROGRESS_MS, "with true clocks");
-    const span = quick ? 1_500 : 6_000;
+    await stage.progress(20, "with true clocks");
+    const span = quick ? 1_000 : 6_000;
     const faults: readonly (readonly [what: string, clock: () => Clock])[] = [
       ["ten minutes back", () => ({ offsetMs: -10 * MINUTES })],
       ["ten minutes ahead", () => ({ offsetMs: 10 * MINUTES })],
@@ -33,7 +32,7 @@ export const clocks: Scenario = {
       stage.tell(`the clock of ${node.name}: ${what}`);
       node.setClock(clock());
       await stage.during(span);
-      await stage.progress(10, PROGRESS_MS, `with a clock ${what}`);
+      await stage.progress(10, `with a clock ${what}`);
       if (stage.rng.chance(0.5)) await restarted(stage, node);
       node.setClock({});
       stage.tell(`the clock of ${node.name} is right again`);
@@ -41,7 +40,7 @@ export const clocks: Scenario = {
     }
     await paused(stage, stage.rng.pick(stage.nodes), quick ? 9_000 : 60_000);
     if (SKEW_IS_REFUSED) await farAhead(stage, stage.rng.pick(stage.nodes));
-    await stage.progress(20, PROGRESS_MS, "with true clocks again");
+    await stage.progress(20, "with true clocks again");
   },
 };
 
@@ -58,7 +57,7 @@ async function paused(stage: Stage, node: FaultyNode, ms: number): Promise<void>
   node.pause();
   const others = stage.nodes.filter((one) => one !== node);
   stage.clients.use(others);
-  await stage.progress(20, PROGRESS_MS, `while ${node.name} is paused`);
+  await stage.progress(20, `while ${node.name} is paused`);
   await stage.during(ms);
   node.resume();
   stage.clients.use(stage.nodes);

@@ -1,11 +1,9 @@
 /** Fault 8: what was deleted while a replica was away stays deleted, and late copies change nothing. */
 import { type Answer, ask } from "../../e2e/ask.ts";
 import { pause } from "../../e2e/federation.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { Stage } from "../stage.ts";
-
-const PROGRESS_MS = 30_000;
 
 interface Memory {
   readonly tenant: string;
@@ -32,7 +30,7 @@ export const forgotten: Scenario = {
       stage.clients.use(here);
       for (const memory of memories) await forget(stage, here, memory);
       const again = await stored(stage, tenants, 1);
-      await stage.progress(10, PROGRESS_MS, `while ${away.name} is away`);
+      await stage.progress(10, `while ${away.name} is away`);
       stage.proxy.clear();
       if (!away.running) away.start();
       await stage.federation.ready();
@@ -105,7 +103,7 @@ async function acknowledged(
   tenant: string,
   key: string,
 ): Promise<Answer<unknown>> {
-  const until = performance.now() + PROGRESS_MS;
+  const until = performance.now() + PATIENCE_MS;
   for (;;) {
     const answer = await write(stage.rng.pick(doors), method, path, tenant, key).catch(() => undefined);
     if (answer?.status === 200) return answer;

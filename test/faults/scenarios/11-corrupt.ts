@@ -4,11 +4,9 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { eventually } from "../../e2e/federation.ts";
 import { readDisk } from "../disks.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { End, Stage } from "../stage.ts";
-
-const PROGRESS_MS = 30_000;
 
 export const corrupt: Scenario = {
   fault: 11,
@@ -19,11 +17,11 @@ export const corrupt: Scenario = {
   stage: () => ({ spare: 1, clients: { clients: 8, pauseMs: 30 } }),
   async play(stage, quick): Promise<End> {
     stage.clients.start();
-    await stage.progress(20, PROGRESS_MS, "before any fault");
+    await stage.progress(20, "before any fault");
     await flippedBits(stage, quick ? 5_000 : 20_000);
     await garbage(stage, quick ? 60 : 400);
     await wrongSecret(stage);
-    await stage.progress(20, PROGRESS_MS, "after strangers came");
+    await stage.progress(20, "after strangers came");
     const damaged = stage.rng.pick(stage.nodes);
     return await damagedStore(stage, damaged);
   },
@@ -35,7 +33,7 @@ async function flippedBits(stage: Stage, ms: number): Promise<void> {
   stage.proxy.around(node.name, { flipEveryBytes: 20_000 });
   stage.tell(`bits are flipped on the way to and from ${node.name}`);
   await stage.during(ms);
-  await stage.progress(10, PROGRESS_MS, "while bits are flipped");
+  await stage.progress(10, "while bits are flipped");
   stage.proxy.clear();
   const flips = stage.proxy.counts.flips - before;
   stage.tell(`${flips} bits were flipped`);
@@ -84,7 +82,7 @@ async function wrongSecret(stage: Stage): Promise<void> {
   mallory.start();
   await eventually(
     "mallory is refused",
-    PROGRESS_MS,
+    PATIENCE_MS,
     async () => readFileSync(mallory.logFile, "utf8").includes("FEDERATION_SECRET is the same on both") || undefined,
   );
   stage.tell("mallory, with another secret, is refused");
@@ -119,14 +117,14 @@ async function damagedStore(stage: Stage, node: FaultyNode): Promise<End> {
   if (node.running) await node.stop();
   node.loseStore();
   node.start();
-  await stage.progress(20, PROGRESS_MS, `with ${node.name} empty`);
+  await stage.progress(20, `with ${node.name} empty`);
   return { members: others.map(({ name }) => name), short: `${node.name} is not listed again` };
 }
 
 /** It says in one sentence what to do, and ends; it does not come up without what it promised to hold. */
 async function isRefused(stage: Stage, node: FaultyNode): Promise<void> {
   node.start();
-  await node.expectDeath(20_000);
+  await node.expectDeath();
   const log = readFileSync(node.logFile, "utf8").split("\n").slice(-6).join("\n");
   stage.expect(/treat it as a lost disk/.test(log), `a store with a missing file was refused with: ${log}`);
 }

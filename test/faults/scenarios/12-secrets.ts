@@ -2,12 +2,9 @@
 
 import { atRest } from "../../e2e/at-rest.ts";
 import { eventually } from "../../e2e/federation.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { Stage } from "../stage.ts";
-
-const PROGRESS_MS = 30_000;
-const REST_MS = 60_000;
 
 export const secrets: Scenario = {
   fault: 12,
@@ -21,25 +18,25 @@ export const secrets: Scenario = {
     const next = `next-${secret}`;
     const late = stage.rng.pick(stage.nodes);
     stage.clients.start();
-    await stage.progress(20, PROGRESS_MS, "under the first secret");
+    await stage.progress(20, "under the first secret");
     await roll(stage, stage.rng.shuffle(stage.nodes), `${secret},${next}`);
     stage.proxy.isolate(late.name);
     stage.tell(`${late.name} is cut off`);
     const prompt = stage.nodes.filter((node) => node !== late);
     stage.clients.use(prompt);
     await roll(stage, prompt, `${next},${secret}`, prompt);
-    await stage.progress(20, PROGRESS_MS, `while ${late.name} knows the new secret only as its second`);
+    await stage.progress(20, `while ${late.name} knows the new secret only as its second`);
     stage.proxy.clear();
     stage.clients.use(stage.nodes);
     await stage.federation.ready();
     await roll(stage, [late], `${next},${secret}`);
-    await stage.progress(20, PROGRESS_MS, "with the new secret first everywhere");
+    await stage.progress(20, "with the new secret first everywhere");
     // What a witness keeps sealed under the old secret nobody could open afterwards: all must be handed over first.
     await stage.clients.stop();
-    await atRest(stage.federation, REST_MS);
+    await atRest(stage.federation, PATIENCE_MS);
     await roll(stage, stage.rng.shuffle(stage.nodes), next);
     stage.clients.start();
-    await stage.progress(20, PROGRESS_MS, "without the old secret");
+    await stage.progress(20, "without the old secret");
     await oldSecretIsWorthless(stage, secret);
   },
 };
@@ -50,7 +47,7 @@ async function roll(stage: Stage, nodes: readonly FaultyNode[], secret: string, 
     node.env.FEDERATION_SECRET = secret;
     await node.stop();
     node.start();
-    await stage.federation.ready(PROGRESS_MS, ready);
+    await stage.federation.ready(PATIENCE_MS, ready);
   }
   stage.tell(`${nodes.map(({ name }) => name).join(", ")} started again with ${secret.split(",").length} secrets`);
 }
@@ -60,7 +57,7 @@ async function oldSecretIsWorthless(stage: Stage, secret: string): Promise<void>
   former.env.FEDERATION_SECRET = secret;
   former.env.FEDERATION_FIRST_MEMBERS = "";
   former.start();
-  await eventually("it serves", PROGRESS_MS, () => former.status());
+  await eventually("it serves", PATIENCE_MS, () => former.status());
   await stage.during(4_000);
   const { layout, peers } = await former.status();
   stage.expect(layout === null && peers.every(({ connected }) => !connected), "a node with the old secret only is let in");
