@@ -8,7 +8,7 @@ import type { Done, Effect, Proposal, ReadRequest, RequestId } from "../protocol
 import { ProtocolError } from "../protocol/errors.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
 import type { Level, NodeId, Partition, WriterId } from "../protocol/ids.ts";
-import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, type Member } from "../protocol/layout.ts";
+import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, type MemberFields } from "../protocol/layout.ts";
 import type { Message } from "../protocol/message.ts";
 import { Replica } from "../protocol/replica.ts";
 import { ApiError } from "./errors.ts";
@@ -144,7 +144,7 @@ export class Engine {
     this.#tick();
   }
 
-  #member(): Omit<Member, "writer"> {
+  #member(): MemberFields {
     const { node, settings, store } = this.#o;
     return { node, name: settings.name, incarnation: store.incarnation, zone: settings.zone, weight: settings.weight };
   }
@@ -193,6 +193,11 @@ export class Engine {
 
   send(to: NodeId, message: Message): boolean {
     return this.links?.send(to, message) ?? false;
+  }
+
+  /** Of a peer: its answer is "internal", and this log says why. */
+  requestFailed(error: unknown, from: NodeId, operation: string): void {
+    this.#o.log.error({ peer: from, operation, reason: error instanceof Error ? error.message : String(error) }, "a forwarded request failed here");
   }
 
   #request(onSnapshot: Pending["onSnapshot"], begin: (request: RequestId) => Effect[]): Promise<Done | undefined> {

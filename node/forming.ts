@@ -2,7 +2,7 @@
 import { Formation, type FormationEffect } from "../protocol/formation.ts";
 import { decodeFormationMessage, encodeFormationMessage, type FormationMessage } from "../protocol/formation-message.ts";
 import type { FederationId, NodeId } from "../protocol/ids.ts";
-import { type Layout, type LayoutSettings, layoutOf, type Member } from "../protocol/layout.ts";
+import { type Layout, type LayoutSettings, layoutOf, type MemberFields } from "../protocol/layout.ts";
 import type { Links, PeerInfo } from "./links.ts";
 import type { Log, Meter, System } from "./ports.ts";
 import type { Store } from "./store/store.ts";
@@ -13,7 +13,7 @@ export interface FormingOptions {
   readonly system: System;
   readonly meter: Meter;
   readonly log: Log;
-  readonly member: Omit<Member, "writer">;
+  readonly member: MemberFields;
   readonly settings: { readonly firstMembers: readonly string[]; readonly layout: LayoutSettings };
   /** Layout 1 holds; called once, or again with the same after a restart. */
   readonly onLayout: (layout: Layout) => Promise<void>;
@@ -90,7 +90,7 @@ export class Forming {
 }
 
 /** A federation of one, for a node without a secret. */
-export function layoutAlone(member: Omit<Member, "writer">, settings: LayoutSettings, system: System): Layout {
+export function layoutAlone(member: MemberFields, settings: LayoutSettings, system: System): Layout {
   return layoutOf({ version: 1, federation: newFederationId(system), ...settings, members: [member] });
 }
 

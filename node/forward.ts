@@ -29,6 +29,8 @@ export interface ForwardOptions {
   readonly send: (to: NodeId, message: { type: "forward" | "forwarded"; id: number; sealed: Uint8Array }) => boolean;
   /** Runs a request here, as a replica. @throws ApiError */
   readonly execute: (operation: string, args: unknown, call: Call) => Promise<Outcome<unknown>>;
+  /** A request of a peer ended in something that is no refusal: a disk that does not read, or arguments that no HTTP layer checked. */
+  readonly onFailure: (error: unknown, from: NodeId, operation: string) => void;
 }
 
 interface Waiting {
@@ -141,8 +143,10 @@ export class Forward {
       };
       answer = { ok: await this.#o.execute(request.operation, request.args, call) };
     } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      answer = { error: { code: error.code, detail: error.message } };
+      // One request fails, not this process: otherwise a single member could end every replica that it may ask.
+      if (!(error instanceof ApiError)) this.#o.onFailure(error, from, request.operation);
+      const refusal = error instanceof ApiError ? error : new ApiError("internal", "The replica that was asked could not answer; its log says why.");
+      answer = { error: { code: refusal.code, detail: refusal.message } };
     } finally {
       this.#serving--;
     }

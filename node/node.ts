@@ -180,6 +180,7 @@ function openNet(
       loadAddresses: () => (saved === undefined ? {} : (JSON.parse(new TextDecoder().decode(saved)) as Record<string, string[]>)),
       saveAddresses: (book) => void store.putMeta("peers", new TextEncoder().encode(JSON.stringify(book))).catch(() => undefined),
       isMember: (id) => engine().layout?.members.some((member) => member.node === id) ?? false,
+      isRevoked: () => false, // nothing records a revocation yet
       fanout: config.gossipFanout,
     }),
   );

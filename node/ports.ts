@@ -1,7 +1,7 @@
 /** What the outside world must offer, so that the simulator can offer another one. Each has exactly one real implementation. */
 import type { Hlc } from "../protocol/clock.ts";
 import type { Concept, Contribution, GraphRecord, Kind, Link, Memory, RegisterRecord, Turn } from "../protocol/graph/records.ts";
-import type { KeyHash, Level, NodeId } from "../protocol/ids.ts";
+import type { KeyHash, Level, NodeId, Partition } from "../protocol/ids.ts";
 
 /** Time and chance (node/system.ts). */
 export interface System {
@@ -73,6 +73,8 @@ export interface GraphIndex {
   committed(changes: readonly RecordChange[]): void;
   /** Resolves once the tenant can be queried; `scan` streams its stored rows in key order, each of its own moment; what is committed meanwhile comes through `committed`. */
   ready(tenant: string, scan: (prefix: string) => AsyncIterable<IndexRow>): Promise<void>;
+  /** The rows of the partition went as a whole, or others took their place: what was built from them is forgotten, what is being built begins again. */
+  dropped(partition: Partition): void;
 }
 
 export interface DecideContext {

@@ -56,6 +56,7 @@ class NodeRouter implements Router {
       system: options.engine.system,
       send: (to, message) => options.engine.send(to, message),
       execute: (operation, args, call) => this.#execute(operation, args, call),
+      onFailure: (error, from, operation) => options.engine.requestFailed(error, from, operation),
     });
     options.engine.onForward(
       (verified) => forward.receive(verified),

@@ -2,6 +2,8 @@
  * Hybrid logical clock (Kulkarni, Demirbas, Madappa, Avva, Leone 2014): wall milliseconds plus a counter, so that a later event
  * of one writer is always greater (P4) and the value stays close to wall time.
  */
+import { HLC_COUNT_MAX } from "./limits.ts";
+
 export type Hlc = readonly [ms: number, count: number];
 
 export const HLC_ZERO: Hlc = [0, 0];
@@ -19,5 +21,7 @@ export function laterHlc(a: Hlc, b: Hlc): Hlc {
 
 /** The next value after everything this node has issued or seen. @param now wall clock, ms since the epoch */
 export function tickHlc(highWater: Hlc, now: number): Hlc {
-  return now > highWater[0] ? [now, 0] : [highWater[0], highWater[1] + 1];
+  const [ms, count] = highWater;
+  if (now > ms) return [now, 0];
+  return count < HLC_COUNT_MAX ? [ms, count + 1] : [ms + 1, 0];
 }

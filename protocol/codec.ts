@@ -6,6 +6,7 @@
  * against cborg, byte for byte, both ways (test/unit/codec.test.ts).
  */
 import { ProtocolError } from "./errors.ts";
+import { WIRE_ITEMS_MAX } from "./limits.ts";
 
 export type Wire = null | boolean | number | string | Uint8Array | readonly Wire[];
 
@@ -137,18 +138,25 @@ function room(bytes: number): void {
 let source: Uint8Array = buffer;
 let sourceView: DataView = view;
 let read = 0;
+/** Items that may still be read. */
+let itemsLeft = 0;
 
 /** Records and headers have at most a dozen parts. */
 const SHORT_LIST_MAX = 16;
 /** Ids and hashes have up to 43 characters; the decoder's own cost is that of some fifty. */
 const SHORT_TEXT_MAX = 48;
 
-/** Byte strings in the result are views into `bytes`. @throws ProtocolError MALFORMED, TOO_LARGE */
-export function decodeWire(bytes: Uint8Array, maxBytes: number): Wire {
+/**
+ * Byte strings in the result are views into `bytes`.
+ * @param maxItems an item of one byte takes up to 200 in memory, so the size alone bounds nothing
+ * @throws ProtocolError MALFORMED, TOO_LARGE
+ */
+export function decodeWire(bytes: Uint8Array, maxBytes: number, maxItems = WIRE_ITEMS_MAX): Wire {
   if (bytes.length > maxBytes) throw new ProtocolError("TOO_LARGE", "message larger than its bound", { size: bytes.length, bound: maxBytes });
   source = bytes;
   sourceView = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   read = 0;
+  itemsLeft = maxItems;
   const value = take(0);
   if (read !== bytes.length) throw notCanonical();
   return value;
@@ -156,6 +164,7 @@ export function decodeWire(bytes: Uint8Array, maxBytes: number): Wire {
 
 function take(depth: number): Wire {
   if (read >= source.length) throw notCanonical();
+  if (--itemsLeft < 0) throw new ProtocolError("TOO_LARGE", "more items than a message may hold");
   const first = source[read++] as number;
   const major = first >> 5;
   if (major === 7) return takeSimple(first);
@@ -259,6 +268,14 @@ function takeSimple(first: number): Wire {
 
 function notCanonical(): ProtocolError {
   return new ProtocolError("MALFORMED", "bytes are not strict CBOR");
+}
+
+/** How many items a value has, itself and those inside counted: what decodeWire counts. */
+export function countItems(value: Wire): number {
+  if (!Array.isArray(value)) return 1;
+  let items = 1;
+  for (const item of value) items += countItems(item as Wire);
+  return items;
 }
 
 // ---- shapes --------------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@
  */
 import { sha256Base64url } from "../crypto/hash.ts";
 import type { Hlc } from "./clock.ts";
-import { asArray, asCount, asFinite, asText, asToken, decodeWire, encodeWire, type Wire } from "./codec.ts";
+import { asArray, asCount, asText, asToken, countItems, decodeWire, encodeWire, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
-import { asHlc, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/parts.ts";
+import { asHlc, asMass, asPairs, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/parts.ts";
 import { CONCEPT_TYPES, type ConceptType, type EditFields, type MemoryBody, type Share, type TurnBody } from "./graph/records.ts";
 import { isTenant, type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
 import { partitionOf } from "./layout.ts";
-import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES } from "./limits.ts";
+import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES, HLC_COUNT_MAX, HLC_MS_MAX, WIRE_ITEMS_MAX } from "./limits.ts";
 
 /** Base64url of 32 bytes. */
 export type HeaderHash = string;
@@ -72,10 +72,13 @@ export function genesisHash(writer: WriterId, partition: Partition): HeaderHash 
 
 /** @throws ProtocolError TOO_LARGE when a request made more than one delta may hold */
 export function buildDelta(header: Omit<DeltaHeader, "bodyHash">, body: DeltaBody): Delta {
-  const bodyBytes = encodeWire([body.tenant, body.fingerprint, body.answer, body.entries.map(entryToWire)]);
-  if (bodyBytes.length > DELTA_BODY_MAX_BYTES || body.entries.length > DELTA_ENTRIES_MAX) {
+  const rows: Wire = [body.tenant, body.fingerprint, body.answer, body.entries.map(entryToWire)];
+  const bodyBytes = encodeWire(rows);
+  // Whatever is numbered here must be read by everybody.
+  if (bodyBytes.length > DELTA_BODY_MAX_BYTES || body.entries.length > DELTA_ENTRIES_MAX || countItems(rows) > WIRE_ITEMS_MAX) {
     throw new ProtocolError("TOO_LARGE", "a delta larger than its bound", { bytes: bodyBytes.length, entries: body.entries.length });
   }
+  if (!isDeltaTime(header.hlc)) throw new ProtocolError("TOO_LARGE", "a clock value beyond its bound", { ms: header.hlc[0] });
   const full: DeltaHeader = { ...header, bodyHash: hashOf(bodyBytes) };
   const headerBytes = encodeWire([full.writer, full.partition, full.seq, full.previous, full.hlc, full.key, full.bodyHash, sawToWire(full.saw)]);
   if (headerBytes.length > DELTA_HEADER_MAX_BYTES)
@@ -99,16 +102,23 @@ export function parseHeader(bytes: Uint8Array): DeltaHeader {
   const partition = asCount(row[1], "partition");
   const seq = asCount(row[2], "seq");
   if (partition > PARTITION_COUNT || seq < 1) throw new ProtocolError("MALFORMED", "no such stream position", { partition, seq });
+  const hlc = asHlc(row[4]);
+  // One that no clock could go on from would stop every clock that follows it (P4).
+  if (!isDeltaTime(hlc)) throw new ProtocolError("MALFORMED", "a clock value beyond its bound", { ms: hlc[0] });
   return {
     writer: asToken<WriterId>(row[0], "writer"),
     partition: partition as Partition,
     seq,
     previous: asToken(row[3], "previous"),
-    hlc: asHlc(row[4]),
+    hlc,
     key: asToken<KeyHash>(row[5], "key"),
     bodyHash: asToken(row[6], "body hash"),
     saw: asSaw(row[7]),
   };
+}
+
+function isDeltaTime([ms, count]: Hlc): boolean {
+  return ms <= HLC_MS_MAX && count <= HLC_COUNT_MAX;
 }
 
 export function hashOf(bytes: Uint8Array | string): string {
@@ -158,11 +168,15 @@ function entryToWire(entry: Entry): Wire {
   }
 }
 
+/** Items of an entry: one more would be dropped in silence by whoever reads it. */
+const ENTRY_ITEMS: Readonly<Record<string, number>> = { c: 7, l: 5, t: 11, m: 8, e: 6, x: 4, fc: 3, fl: 4, g: 3 };
+
 function entryFromWire(wire: Wire): Entry {
-  const row = asArray(wire, "entry");
+  const kind = asText(asArray(wire, "entry")[0], "kind of entry", 8);
+  const row = asArray(wire, "entry", Object.hasOwn(ENTRY_ITEMS, kind) ? ENTRY_ITEMS[kind] : undefined);
   const text = (at: number, what: string): string => asText(row[at], what);
   const optional = (at: number, what: string): string | undefined => (row[at] === null ? undefined : asText(row[at], what));
-  switch (row[0]) {
+  switch (kind) {
     case "c": {
       const name = optional(4, "name");
       const type = optional(5, "type");
@@ -179,7 +193,7 @@ function entryFromWire(wire: Wire): Entry {
       };
     }
     case "l":
-      return { op: "link", a: text(1, "a"), b: text(2, "b"), mass: asMass(row[3]), total: asMass(row[4]) };
+      return { op: "link", ...asEnds(row), mass: asMass(row[3]), total: asMass(row[4]) };
     case "t":
       return {
         op: "turn",
@@ -232,25 +246,21 @@ function entryFromWire(wire: Wire): Entry {
     case "fc":
       return { op: "forget-concept", id: text(1, "id"), removed: asShares(row[2]) };
     case "fl":
-      return { op: "forget-link", a: text(1, "a"), b: text(2, "b"), removed: asShares(row[3]) };
+      return { op: "forget-link", ...asEnds(row), removed: asShares(row[3]) };
     case "g":
       return {
         op: "register",
         id: text(1, "id"),
-        fields: Object.fromEntries(
-          asArray(row[2], "fields").map((pair) => {
-            const [field, value] = asArray(pair, "field", 2);
-            return [asText(field, "field"), asText(value, "value")];
-          }),
-        ),
+        fields: Object.fromEntries(asPairs(row[2], "fields", 2).map(([field, value]) => [asText(field, "field"), asText(value, "value")])),
       };
     default:
       throw new ProtocolError("MALFORMED", "unknown entry");
   }
 }
 
-function asMass(wire: Wire | undefined): number {
-  const mass = asFinite(wire, "mass");
-  if (mass < 0) throw new ProtocolError("MALFORMED", "a negative mass");
-  return mass;
+/** A link has no direction: written both ways round it would be one record with two spellings, and which one stays would depend on the order (P3). */
+function asEnds(row: readonly Wire[]): { readonly a: string; readonly b: string } {
+  const [a, b] = [asText(row[1], "a"), asText(row[2], "b")];
+  if (a > b) throw new ProtocolError("MALFORMED", "the ends of a link the wrong way round");
+  return { a, b };
 }

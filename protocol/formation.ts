@@ -27,11 +27,22 @@ import {
   namesOfRow,
 } from "./formation-message.ts";
 import type { FederationId, Incarnation, NodeId } from "./ids.ts";
-import { encodeLayout, federationId, type Layout, type LayoutSettings, layoutHash, layoutOf, type Member, memberOf, settingsOf } from "./layout.ts";
+import {
+  encodeLayout,
+  federationId,
+  type Layout,
+  type LayoutSettings,
+  layoutHash,
+  layoutOf,
+  type Member,
+  type MemberFields,
+  memberOf,
+  settingsOf,
+} from "./layout.ts";
 import { FORMATION_REFUSALS_MAX, FORMATION_ROUND_MAX, FORMATION_STATE_MAX_BYTES } from "./limits.ts";
 
 export interface FormationOptions {
-  readonly self: Omit<Member, "writer">;
+  readonly self: MemberFields;
   /** FEDERATION_FIRST_MEMBERS: sorted, each name once, self included. */
   readonly list: readonly string[];
   readonly settings: LayoutSettings;

@@ -6,6 +6,7 @@ import { asArray, asCount, asToken, type Wire } from "./codec.ts";
 import type { HeaderHash } from "./delta.ts";
 import { ProtocolError } from "./errors.ts";
 import type { Partition, WriterId } from "./ids.ts";
+import { HEADS_STREAMS_MAX } from "./limits.ts";
 
 export type Frontier = ReadonlyMap<WriterId, number>;
 
@@ -41,8 +42,11 @@ export function frontierToWire(frontier: Iterable<readonly [WriterId, number]>):
   return [...frontier].map(([writer, seq]) => [writer, seq]);
 }
 
+/** @throws ProtocolError MALFORMED, TOO_LARGE */
 export function asFrontier(wire: Wire | undefined): [WriterId, number][] {
-  return asArray(wire, "frontier").map((row) => {
+  const rows = asArray(wire, "frontier");
+  if (rows.length > HEADS_STREAMS_MAX) throw new ProtocolError("TOO_LARGE", "more streams than one message may list", { streams: rows.length });
+  return rows.map((row) => {
     const [writer, seq] = asArray(row, "frontier entry", 2);
     return [asToken<WriterId>(writer, "writer"), asCount(seq, "seq")];
   });

@@ -10,6 +10,7 @@ import { SYSTEM_PARTITION, SYSTEM_TENANT } from "./ids.ts";
 import {
   DECAY_PERIOD_MAX_MS,
   FEDERATION_MEMBERS_MAX,
+  LAYOUT_CHANGE_ID_MAX_CHARS,
   LAYOUT_MAX_BYTES,
   MEMBER_WEIGHT_MAX,
   NODE_ID_MAX_CHARS,
@@ -30,6 +31,8 @@ export interface Member {
   readonly zone: string;
   /** Share of the partitions relative to the others, whole number 1..10,000. */
   readonly weight: number;
+  /** The version that listed this incarnation in the place of one that lost its disk; 0: none did. Such a member counts only once it has caught up. */
+  readonly relisted: number;
 }
 
 /** The environment only proposes these at formation; layout 1 fixes them. */
@@ -44,12 +47,34 @@ export interface LayoutSettings {
   readonly periodMs: number;
 }
 
-export interface Layout extends LayoutSettings {
+/** Who keeps data, and how many copies of it. */
+export interface Owners {
+  /** Sorted by name, names and nodes unique, 1..256 of them. */
+  readonly members: readonly Member[];
+  /** Full replicas per partition, 1..16. */
+  readonly replicationFactor: number;
+}
+
+/**
+ * done: one set of owners. staged: the next owners copy; they vote, and count for no data. joint: writes and quorum reads satisfy a quorum of the old and
+ * of the next group; the old owners serve.
+ */
+export type Phase = "done" | "staged" | "joint";
+
+/** `members` and `replicationFactor` are the owners that serve now. */
+export interface Layout extends LayoutSettings, Owners {
   /** 1, 2, 3 ... */
   readonly version: number;
   readonly federation: FederationId;
-  /** Sorted by name, names and nodes unique, 1..256 of them. */
-  readonly members: readonly Member[];
+  readonly phase: Phase;
+  /** The owners to come; undefined exactly when done. A node that is in both sets has one name and one incarnation. */
+  readonly next: Owners | undefined;
+  /** layoutHash of the version before, 64 hex digits; "" of version 1. */
+  readonly previous: string;
+  /** Id of the change that is carried out, or that the version ended; "" when none asked for it (formation, re-listing). Up to 64 printable characters. */
+  readonly change: string;
+  /** Made by an operator without a vote, because too few were left to hold one. */
+  readonly forced: boolean;
 }
 
 /** Who keeps one partition. */
@@ -63,11 +88,23 @@ export interface Group {
   readonly quorum: number;
 }
 
-/** Tells the bytes of a layout apart from what later versions will write. */
-const LAYOUT_FORMAT = 1;
+/** What a caller gives for a layout: what is derived, or stands still in most versions, may be left out. */
+export type LayoutFields = Pick<Layout, "version" | "federation"> &
+  LayoutSettings & { readonly members: readonly MemberFields[]; readonly next?: OwnersFields | undefined } & Partial<
+    Pick<Layout, "phase" | "previous" | "change" | "forced">
+  >;
+export type MemberFields = Omit<Member, "writer" | "relisted"> & { readonly relisted?: number };
+export interface OwnersFields {
+  readonly members: readonly MemberFields[];
+  readonly replicationFactor: number;
+}
+
+/** Tell the bytes of layouts apart. Version 1 is written in the first format, as the first release did: its hash is its name for ever. */
+const FORMAT_FIRST = 1;
+const FORMAT_CHANGES = 2;
 
 /** @throws ProtocolError MALFORMED, when a field is outside its bounds */
-export function memberOf(fields: Omit<Member, "writer">): Member {
+export function memberOf(fields: MemberFields): Member {
   return Object.freeze({
     node: nodeId(fields.node),
     name: nodeName(fields.name),
@@ -75,6 +112,7 @@ export function memberOf(fields: Omit<Member, "writer">): Member {
     writer: writerIdOf(fields.node, fields.incarnation) as WriterId,
     zone: zoneName(fields.zone),
     weight: wholeNumber(fields.weight, 1, MEMBER_WEIGHT_MAX, "weight"),
+    relisted: wholeNumber(fields.relisted ?? 0, 0, Number.MAX_SAFE_INTEGER, "relisted"),
   });
 }
 
@@ -82,18 +120,54 @@ export function memberOf(fields: Omit<Member, "writer">): Member {
  * Checks every bound and relation, sorts the members and freezes the result. Everything that makes a layout goes through here.
  * @throws ProtocolError MALFORMED
  */
-export function layoutOf(fields: Omit<Layout, "members"> & { readonly members: readonly Omit<Member, "writer">[] }): Layout {
+export function layoutOf(fields: LayoutFields): Layout {
+  const version = wholeNumber(fields.version, 1, Number.MAX_SAFE_INTEGER, "version");
+  const owners = ownersOf(fields);
+  const next = fields.next === undefined ? undefined : ownersOf(fields.next);
+  const phase = fields.phase ?? "done";
+  if (!PHASES.includes(phase) || (phase === "done") !== (next === undefined)) throw malformed("phase");
+  if (version === 1 && (phase !== "done" || fields.forced === true || fields.previous)) throw malformed("version 1");
+  for (const member of next?.members ?? []) {
+    const now = owners.members.find((other) => other.name === member.name || other.node === member.node);
+    if (now !== undefined && (now.name !== member.name || now.writer !== member.writer || now.relisted !== member.relisted))
+      throw malformed("one member in two shapes");
+  }
+  return Object.freeze({
+    version,
+    federation: federationId(fields.federation),
+    ...settingsOf(fields),
+    members: owners.members,
+    phase,
+    next,
+    previous: version === 1 ? "" : hexHash(fields.previous),
+    change: printable(fields.change ?? "", 0, LAYOUT_CHANGE_ID_MAX_CHARS, "change"),
+    forced: fields.forced ?? false,
+  });
+}
+
+function ownersOf(fields: OwnersFields): Owners {
   const members = fields.members.map(memberOf).sort(byName);
   if (members.length < 1 || members.length > FEDERATION_MEMBERS_MAX) throw malformed("member count");
   if (new Set(members.map((member) => member.name)).size !== members.length) throw malformed("two members with one name");
   if (new Set(members.map((member) => member.node)).size !== members.length) throw malformed("two members with one node");
   return Object.freeze({
-    version: wholeNumber(fields.version, 1, Number.MAX_SAFE_INTEGER, "version"),
-    federation: federationId(fields.federation),
-    ...settingsOf(fields),
     members: Object.freeze(members),
+    replicationFactor: wholeNumber(fields.replicationFactor, 1, REPLICATION_FACTOR_MAX, "replicationFactor"),
   });
 }
+
+/** Everybody who votes on the next version, and whose incarnation counts in this one: old and next owners, each once, sorted by name. */
+export function votersOf(layout: Layout): readonly Member[] {
+  if (layout.next === undefined) return layout.members;
+  let voters = unions.get(layout);
+  if (voters === undefined) {
+    const known = new Set(layout.members.map((member) => member.writer));
+    voters = Object.freeze([...layout.members, ...layout.next.members.filter((member) => !known.has(member.writer))].sort(byName));
+    unions.set(layout, voters);
+  }
+  return voters;
+}
+const unions = new WeakMap<Layout, readonly Member[]>();
 
 /** @throws ProtocolError MALFORMED */
 export function settingsOf(fields: LayoutSettings): LayoutSettings {
@@ -105,34 +179,56 @@ export function settingsOf(fields: LayoutSettings): LayoutSettings {
   });
 }
 
-/** How a member is written inside a layout or a message. */
+/** How a member is written inside layout 1 or a message of formation. */
 export function memberRow(member: Member): Wire {
   return [member.node, member.name, member.incarnation, member.zone, member.weight];
 }
 
 /** @throws ProtocolError MALFORMED */
 export function memberOfRow(row: Wire | undefined): Member {
-  const [node, name, incarnation, zone, weight] = asArray(row, "member", 5);
-  return memberOf({
+  const fields = asArray(row, "member", 5);
+  return memberOf(memberFields(fields));
+}
+
+function memberFields([node, name, incarnation, zone, weight, relisted]: readonly Wire[]): MemberFields {
+  return {
     node: node as NodeId,
     name: name as string,
     incarnation: incarnation as Incarnation,
     zone: zone as string,
     weight: weight as number,
-  });
+    relisted: (relisted ?? 0) as number,
+  };
+}
+
+function ownersRow(owners: Owners): Wire {
+  return [owners.replicationFactor, owners.members.map((member) => [...(memberRow(member) as Wire[]), member.relisted])];
+}
+
+function ownersOfRow(row: Wire | undefined): OwnersFields {
+  const [replicationFactor, members] = asArray(row, "owners", 2);
+  return {
+    replicationFactor: replicationFactor as number,
+    members: asArray(members, "members").map((member) => memberFields(asArray(member, "member", 6))),
+  };
 }
 
 /** Canonical: one layout, one byte string. CDDL in protocol/README.md. */
 export function encodeLayout(layout: Layout): Uint8Array {
+  const { version, federation, replicationFactor, resonanceDecay, hebbianRate, periodMs, members } = layout;
+  if (version === 1)
+    return encodeWire([FORMAT_FIRST, version, federation, replicationFactor, resonanceDecay, hebbianRate, periodMs, members.map(memberRow)]);
   return encodeWire([
-    LAYOUT_FORMAT,
-    layout.version,
-    layout.federation,
-    layout.replicationFactor,
-    layout.resonanceDecay,
-    layout.hebbianRate,
-    layout.periodMs,
-    layout.members.map(memberRow),
+    FORMAT_CHANGES,
+    version,
+    federation,
+    [resonanceDecay, hebbianRate, periodMs],
+    PHASES.indexOf(layout.phase),
+    ownersRow(layout),
+    layout.next === undefined ? null : ownersRow(layout.next),
+    layout.previous,
+    layout.change,
+    layout.forced,
   ]);
 }
 
@@ -142,9 +238,15 @@ export function encodeLayout(layout: Layout): Uint8Array {
  */
 export function decodeLayout(bytes: Uint8Array): Layout {
   const fields = asArray(decodeWire(bytes, LAYOUT_MAX_BYTES), "layout");
-  if (fields[0] !== LAYOUT_FORMAT) throw new ProtocolError("VERSION", "a layout of a format we do not know");
-  const [, version, federation, replicationFactor, resonanceDecay, hebbianRate, periodMs, rows] = asArray(fields, "layout", 8);
-  const layout = layoutOf({
+  if (fields[0] !== FORMAT_FIRST && fields[0] !== FORMAT_CHANGES) throw new ProtocolError("VERSION", "a layout of a format we do not know");
+  const layout = layoutOf(fields[0] === FORMAT_FIRST ? firstFormat(fields) : changesFormat(fields));
+  if (!sameBytes(encodeLayout(layout), bytes)) throw malformed("not canonical");
+  return layout;
+}
+
+function firstFormat(row: readonly Wire[]): LayoutFields {
+  const [, version, federation, replicationFactor, resonanceDecay, hebbianRate, periodMs, rows] = asArray(row as Wire, "layout", 8);
+  return {
     version: version as number,
     federation: federation as FederationId,
     replicationFactor: replicationFactor as number,
@@ -152,9 +254,25 @@ export function decodeLayout(bytes: Uint8Array): Layout {
     hebbianRate: hebbianRate as number,
     periodMs: periodMs as number,
     members: asArray(rows, "members").map(memberOfRow),
-  });
-  if (!sameBytes(encodeLayout(layout), bytes)) throw malformed("not canonical");
-  return layout;
+  };
+}
+
+function changesFormat(row: readonly Wire[]): LayoutFields {
+  const [, version, federation, settings, phase, owners, next, previous, change, forced] = asArray(row as Wire, "layout", 10);
+  const [resonanceDecay, hebbianRate, periodMs] = asArray(settings, "settings", 3);
+  return {
+    version: version as number,
+    federation: federation as FederationId,
+    resonanceDecay: resonanceDecay as number,
+    hebbianRate: hebbianRate as number,
+    periodMs: periodMs as number,
+    phase: PHASES[phase as number] as Phase,
+    ...ownersOfRow(owners),
+    next: next === null ? undefined : ownersOfRow(next),
+    previous: previous as string,
+    change: change as string,
+    forced: forced === true,
+  };
 }
 
 /** SHA-256 of the canonical bytes, 64 hex digits: two layouts are one exactly when these are equal. */
@@ -168,30 +286,45 @@ export function partitionOf(tenant: string): Partition {
   return sha256(tenant)[0]! as Partition;
 }
 
-/** Layouts are frozen, so a group is computed once for each of them. */
-const groups = new WeakMap<Layout, Map<Partition, Group>>();
+/** Owners are frozen, so a group is computed once for each of them. */
+const groups = new WeakMap<Owners, Map<Partition, Group>>();
 
 /**
- * RF full replicas, then RF - 1 witnesses, as far as there are members; of the system partition everybody is a full replica.
+ * The group that serves a partition: RF full replicas, then RF - 1 witnesses, as far as there are members; of the system partition everybody is a full
+ * replica. Of staged and joint versions `groupOf(layout.next, partition)` is the group to come.
  * @throws ProtocolError EMPTY_GROUP
  */
-export function groupOf(layout: Layout, partition: Partition): Group {
-  let known = groups.get(layout);
+export function groupOf(owners: Owners, partition: Partition): Group {
+  let known = groups.get(owners);
   if (known === undefined) {
     known = new Map();
-    groups.set(layout, known);
+    groups.set(owners, known);
   }
   let group = known.get(partition);
   if (group === undefined) {
-    group = placeGroup(layout, partition);
+    group = placeGroup(owners, partition);
     known.set(partition, group);
   }
   return group;
 }
 
-function placeGroup(layout: Layout, partition: Partition): Group {
-  const replicaCount = partition === SYSTEM_PARTITION ? layout.members.length : layout.replicationFactor;
-  const placed = partition === SYSTEM_PARTITION ? layout.members : placeMembers(layout.members, partition, 2 * replicaCount - 1);
+/** Each of these must be satisfied by a write or a quorum read: the old and the next group while a change is joint, else the one that serves. */
+export function countingGroups(layout: Layout, partition: Partition): readonly Group[] {
+  const serving = groupOf(layout, partition);
+  return layout.phase === "joint" ? [serving, groupOf(layout.next as Owners, partition)] : [serving];
+}
+
+/** Everybody who is to have the partition's deltas: the group that serves, and the one to come. */
+export function audienceOf(layout: Layout, partition: Partition): readonly Member[] {
+  const { members } = groupOf(layout, partition);
+  if (layout.next === undefined) return members;
+  const known = new Set(members.map((member) => member.writer));
+  return [...members, ...groupOf(layout.next, partition).members.filter((member) => !known.has(member.writer))];
+}
+
+function placeGroup(owners: Owners, partition: Partition): Group {
+  const replicaCount = partition === SYSTEM_PARTITION ? owners.members.length : owners.replicationFactor;
+  const placed = partition === SYSTEM_PARTITION ? owners.members : placeMembers(owners.members, partition, 2 * replicaCount - 1);
   return Object.freeze({
     replicas: Object.freeze(placed.slice(0, replicaCount)),
     witnesses: Object.freeze(placed.slice(replicaCount)),
@@ -290,6 +423,13 @@ export function federationId(value: unknown): FederationId {
 
 function zoneName(value: unknown): string {
   return printable(value, 0, ZONE_MAX_CHARS, "zone");
+}
+
+const PHASES: readonly Phase[] = ["done", "staged", "joint"];
+
+function hexHash(value: unknown): string {
+  if (typeof value !== "string" || !/^[0-9a-f]{64}$/.test(value)) throw malformed("previous");
+  return value;
 }
 
 /** Printable ASCII without space and comma: sorts the same as bytes and as characters, and survives a comma list. */

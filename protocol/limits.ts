@@ -22,11 +22,43 @@ export const DELTA_HEADER_MAX_BYTES = 64 * 1024;
 /** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
 export const DELTA_ENTRIES_MAX = 10_000;
 
+/** A delta's clock value: the end of the year 9999, which every Date and every reader of ISO 8601 can still show. */
+export const HLC_MS_MAX = 253_402_300_799_999;
+/** Deltas numbered in one clock value's millisecond; the next one is of the millisecond after it. */
+export const HLC_COUNT_MAX = 2 ** 32 - 1;
+
 // What a peer may send.
+/**
+ * Values in one message, nested ones counted: a byte of CBOR can become an object of 200 bytes, so 8 MiB of them would take a gigabyte. Twice what the
+ * longest list of heads has; a quarter of a megabyte of items is at most 50 MB for a moment.
+ */
+export const WIRE_ITEMS_MAX = 2 ** 18;
 /** One frame on 8421: holds the largest delta with its envelope. */
 export const FRAME_MAX_BYTES = 8 * 1024 * 1024;
 /** Bytes waiting for one peer; beyond it frames are refused and repair catches up later (P8). */
 export const PEER_QUEUE_MAX_BYTES = 32 * 1024 * 1024;
+/** Sockets of port 8421 that have not said yet what they speak, or wait for a probe's answer. The oldest makes room: who means it speaks at once. */
+export const DOOR_SOCKETS_MAX = 256;
+/** Connections that are being admitted, on each port: a handshake takes milliseconds, so a whole federation that comes back at once fits. */
+export const PENDING_CONNECTIONS_MAX = 200;
+/** Taken from a connection before it is admitted: the handshake needs 2 KB, and a stranger gets no more memory than this. */
+export const STRANGER_MAX_BYTES = 256 * 1024;
+/** Connections of one identity: two when both sides dial at once, and a few of an earlier process that nobody has found dead yet. */
+export const CONNECTIONS_A_PEER_MAX = 8;
+/** Streams a peer may hold open on one connection: it needs two. */
+export const STREAMS_A_CONNECTION_MAX = 32;
+/** Bytes that wait in one connection for the socket: answers of the muxer to a peer that asks and does not read. Streams wait in their queues. */
+export const CONNECTION_WRITE_MAX_BYTES = 32 * 1024 * 1024;
+/** One WebSocket message. Four times the largest piece that is sent, and what a proxy in between has to hold. */
+export const WEBSOCKET_MESSAGE_MAX_BYTES = 256 * 1024;
+/** Nodes whose addresses are kept and that are dialled: four times the largest federation, for those that came and went. */
+export const KNOWN_NODES_MAX = 1024;
+/** Nodes one frame of addresses may name; who knows more sends more frames. */
+export const CARDS_A_FRAME_MAX = 32;
+/** Addresses of one node that others pass on: as many as a node can be told to advertise. */
+export const CARD_ADDRESSES_MAX = 8;
+/** One frame of addresses: 32 nodes with 8 addresses of 256 characters each, and their ids. */
+export const CARDS_FRAME_MAX_BYTES = 80 * 1024;
 /** Deltas asked for or sent in one interval answer. */
 export const INTERVAL_DELTAS_MAX = 512;
 /** Intervals a node asks for at a time, over all streams: a megabyte each at the most. */
@@ -41,14 +73,22 @@ export const NODE_NAME_MAX_CHARS = 63;
 export const ZONE_MAX_CHARS = 63;
 /** A libp2p peer id in base58 has 46 to 52. */
 export const NODE_ID_MAX_CHARS = 128;
-/** A layout of 256 members with the longest names, zones and ids takes 80 KB. */
-export const LAYOUT_MAX_BYTES = 128 * 1024;
+/** A layout of 256 members with the longest names, zones and ids takes 82 KB; one that changes names them twice. */
+export const LAYOUT_MAX_BYTES = 256 * 1024;
+/** The id of a change of the layout: 128 bits in hex and room for a prefix. */
+export const LAYOUT_CHANGE_ID_MAX_CHARS = 64;
 /** One formation message: a layout with its ballot, or a list of 256 names. */
 export const FORMATION_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
 /** What a node keeps while it forms: the layout it accepted and the one that was formed. */
 export const FORMATION_STATE_MAX_BYTES = 2 * LAYOUT_MAX_BYTES + 1024;
 /** Ballots of formation: one a second for a hundred years. */
 export const FORMATION_ROUND_MAX = 2 ** 32 - 1;
+/** One consensus message: a layout with two ballots and a hash. */
+export const CONSENSUS_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
+/** What a voter keeps while the next version is decided: the layout it accepted, two ballots and a hash. */
+export const CONSENSUS_STATE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
+/** Ballots about one version: one a second for a hundred years. */
+export const CONSENSUS_ROUND_MAX = 2 ** 32 - 1;
 /** Different refusals that formation reports to the log; afterwards the log has seen enough. */
 export const FORMATION_REFUSALS_MAX = 256;
 /** More copies than anybody pays for; a group then has 31 members. */

@@ -57,7 +57,16 @@ export const MemoryView = Type.Object({
   created_at: Type.String(),
   updated_at: Type.String(),
   tenant_id: Type.String(),
-  conflicts: Type.Optional(JsonList("Versions written at the same time that did not see each other.")),
+  conflicts: Type.Optional(
+    Type.Object(
+      {
+        entity: Type.Optional(Type.Array(Type.String())),
+        content: Type.Optional(Type.Array(Type.String())),
+        metadata: Type.Optional(Type.Array(JsonObject)),
+      },
+      { description: "By field: values of edits made at the same time that did not see each other, and lost." },
+    ),
+  ),
 });
 export const EntityView = Type.Object({
   name: Type.String(),

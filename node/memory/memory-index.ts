@@ -6,6 +6,8 @@
 import { countOf } from "../../protocol/graph/counter.ts";
 import { isVisible } from "../../protocol/graph/record.ts";
 import type { Concept, ConceptType, GraphRecord, Link } from "../../protocol/graph/records.ts";
+import type { Partition } from "../../protocol/ids.ts";
+import { partitionOf } from "../../protocol/layout.ts";
 import type { GraphIndex, IndexRow, RecordChange } from "../ports.ts";
 import { type Document, decodeDocument, documentOf, encodeDocument } from "./document.ts";
 import { type ConceptEntry, TenantIndex } from "./tenant-index.ts";
@@ -85,9 +87,8 @@ export class MemoryIndex implements GraphIndex {
     return held?.state === "loaded" ? held.index : undefined;
   }
 
-  /** Forgets what is in RAM: the stored rows were replaced as a whole (a snapshot took their place). The next `ready` reads them again. */
-  unload(tenant: string): void {
-    this.#tenants.delete(tenant);
+  dropped(partition: Partition): void {
+    for (const tenant of this.#tenants.keys()) if (partitionOf(tenant) === partition) this.#tenants.delete(tenant);
   }
 
   async #load(tenant: string, loading: Loading, scan: (prefix: string) => AsyncIterable<IndexRow>): Promise<void> {
@@ -102,7 +103,8 @@ export class MemoryIndex implements GraphIndex {
     }
     // No await from here on: no change can fall between what waited and the loaded index.
     for (const change of loading.waiting) this.#apply(index, change);
-    if (this.#tenants.get(tenant) !== loading) return; // unloaded meanwhile
+    // Dropped meanwhile: some of the rows read may be of before, some of after. Whoever waits for this load waits for the next.
+    if (this.#tenants.get(tenant) !== loading) return this.ready(tenant, scan);
     this.#tenants.set(tenant, { state: "loaded", index });
     this.#makeRoom();
   }

@@ -1,10 +1,10 @@
 import type { NodeId } from "../../protocol/ids.ts";
+import { KNOWN_NODES_MAX } from "../../protocol/limits.ts";
 import type { System } from "../ports.ts";
 import { isDialable } from "./addresses.ts";
 
 /** Addresses kept of one node, the best first. */
 const ADDRESSES_MAX = 16;
-const NODES_MAX = 1024;
 const SAVE_DELAY_MS = 500;
 
 export type Addresses = Readonly<Record<string, readonly string[]>>;
@@ -19,7 +19,7 @@ export class AddressBook {
   constructor(stored: Addresses, save: (book: Record<NodeId, string[]>) => void, system: System) {
     this.#save = save;
     this.#system = system;
-    for (const [node, addresses] of Object.entries(stored).slice(0, NODES_MAX)) {
+    for (const [node, addresses] of Object.entries(stored).slice(0, KNOWN_NODES_MAX)) {
       this.#nodes.set(node as NodeId, addresses.filter(isDialable).slice(0, ADDRESSES_MAX));
     }
   }
@@ -51,7 +51,7 @@ export class AddressBook {
     const next = [...new Set(addresses)].slice(0, ADDRESSES_MAX);
     const before = this.of(node);
     if (next.length === before.length && next.every((address, index) => address === before[index])) return;
-    if (!this.#nodes.has(node) && this.#nodes.size >= NODES_MAX) return;
+    if (!this.#nodes.has(node) && this.#nodes.size >= KNOWN_NODES_MAX) return;
     this.#nodes.set(node, next);
     this.#cancelSave ??= this.#system.after(SAVE_DELAY_MS, () => this.flush());
   }

@@ -15,8 +15,22 @@ export type PeerAddress =
   | { readonly kind: "multiaddr"; readonly address: string }
   | { readonly kind: "host"; readonly host: string; readonly port: number };
 
+/** What a multiaddr that can be dialled says. */
+interface Parts {
+  /** ip4, ip6, dns, dns4 or dns6. */
+  readonly kind: string;
+  readonly host: string;
+  readonly port: number;
+  readonly webSocket: boolean;
+  readonly tls: boolean;
+  readonly peer: string | undefined;
+}
+
+const HOST_KINDS = ["ip4", "ip6", "dns", "dns4", "dns6"];
+
 /**
- * `10.0.0.3`, `10.0.0.3:8421`, `[fd00::3]:8421`, `node-2`, `node-2.federation:8421`, `/dns4/node-2/tcp/8421`, with or without `/p2p/ID`.
+ * `10.0.0.3`, `10.0.0.3:8421`, `[fd00::3]:8421`, `node-2`, `node-2.federation:8421`, `/dns4/node-2/tcp/8421`, with or without `/p2p/ID`;
+ * through an ingress `/dns4/node-2.example.org/tcp/443/tls/ws`, or without TLS `/ip4/10.0.0.9/tcp/80/ws`.
  * @param defaultPort where none is written
  * @throws NetError BAD_ADDRESS
  */
@@ -32,17 +46,40 @@ export function parsePeerAddress(text: string, defaultPort: number): PeerAddress
 }
 
 function fromMultiaddr(text: string): PeerAddress {
-  let parts: { name: string; value?: string }[];
-  try {
-    parts = multiaddr(text).getComponents();
-  } catch (error) {
-    throw badAddress(text, error);
-  }
-  const [first, second, ...rest] = parts;
-  if (first === undefined || second?.name !== "tcp" || rest.some((part) => part.name !== "p2p")) throw badAddress(text);
+  const parts = partsOf(text);
+  if (parts === undefined) throw badAddress(text);
   // A name in a multiaddr is resolved here as well, so that all its addresses are dialled; with a peer id it names one node and stays whole.
-  if (first.name.startsWith("dns") && rest.length === 0) return { kind: "host", host: first.value!, port: Number(second.value) };
-  return { kind: "multiaddr", address: text };
+  // So does one that is spoken to over HTTP: the ingress and its certificate go by the name.
+  if (parts.kind.startsWith("dns") && parts.peer === undefined && !parts.webSocket) return { kind: "host", host: parts.host, port: parts.port };
+  return { kind: "multiaddr", address: written(parts) };
+}
+
+/** Host, TCP port, perhaps WebSocket over TLS or not, perhaps a peer id, and nothing else; undefined for any other address. */
+function partsOf(address: Multiaddr | string): Parts | undefined {
+  let all: { name: string; value?: string }[];
+  try {
+    all = multiaddr(address).getComponents();
+  } catch {
+    return undefined;
+  }
+  const [first, second, ...rest] = all;
+  if (first?.value === undefined || !HOST_KINDS.includes(first.name) || second?.name !== "tcp") return undefined;
+  const peer = rest.at(-1)?.name === "p2p" ? rest.pop()!.value : undefined;
+  const above = rest.map((part) => part.name).join("/");
+  if (!["", "ws", "tls/ws", "wss"].includes(above)) return undefined;
+  return {
+    kind: first.name,
+    host: first.value,
+    port: Number(second.value),
+    webSocket: above !== "",
+    tls: above === "tls/ws" || above === "wss",
+    peer,
+  };
+}
+
+/** `/wss` is an older way to write `/tls/ws`: one address has one spelling, so that it can be compared. */
+function written({ kind, host, port, webSocket, tls, peer }: Parts): string {
+  return `/${kind}/${host}/tcp/${port}${tls ? "/tls" : ""}${webSocket ? "/ws" : ""}${peer === undefined ? "" : `/p2p/${peer}`}`;
 }
 
 function host(text: string, name: string, port: string | undefined, defaultPort: number): PeerAddress {
@@ -54,7 +91,7 @@ function host(text: string, name: string, port: string | undefined, defaultPort:
 function badAddress(text: string, cause?: unknown): NetError {
   return new NetError(
     "BAD_ADDRESS",
-    `"${text}" is not a peer address: write host:port, a DNS name, or a multiaddr such as /dns4/node-2/tcp/8421.`,
+    `"${text}" is not a peer address: write host:port, a DNS name, or a multiaddr such as /dns4/node-2/tcp/8421 or, through an ingress, /dns4/node-2.example.org/tcp/443/tls/ws.`,
     cause,
   );
 }
@@ -77,14 +114,23 @@ export function tcpMultiaddr(host: string, port: number): string {
   return isIPv6(host) ? `/ip6/${host}/tcp/${port}` : `/dns/${host}/tcp/${port}`;
 }
 
-/** What a peer says of itself may be dialled if it is an IP address or name with a TCP port, nothing more. */
+/** What a peer says of itself may be dialled if it is an IP address or name with a TCP port, perhaps with WebSocket on it, nothing more. */
 export function isDialable(address: string): boolean {
-  try {
-    const parts = multiaddr(address).getComponents();
-    return parts.length === 2 && parts[1]!.name === "tcp" && ["ip4", "ip6", "dns", "dns4", "dns6"].includes(parts[0]!.name);
-  } catch {
-    return false;
-  }
+  const parts = partsOf(address);
+  return parts !== undefined && parts.peer === undefined && address === written(parts);
+}
+
+/** Spoken to over HTTP: through an ingress, which passes on nothing else, so not port 8422 either. */
+export function isWebSocket(address: Multiaddr | string): boolean {
+  return partsOf(address)?.webSocket ?? false;
+}
+
+/** Where a WebSocket client has to go, and which kind of address a name has to have; undefined when the address is no WebSocket's. */
+export function webSocketTarget(address: Multiaddr | string): { readonly url: string; readonly family: 4 | 6 | undefined } | undefined {
+  const parts = partsOf(address);
+  if (parts === undefined || !parts.webSocket) return undefined;
+  const host = parts.kind === "ip6" ? `[${parts.host}]` : parts.host;
+  return { url: `${parts.tls ? "wss" : "ws"}://${host}:${parts.port}/`, family: parts.kind === "dns4" ? 4 : parts.kind === "dns6" ? 6 : undefined };
 }
 
 /** `/ip4/1.2.3.4/tcp/8421/p2p/...` -> `/ip4/1.2.3.4/tcp/8421` */

@@ -15,6 +15,7 @@ import { noise } from "@libp2p/noise";
 import { type LengthPrefixedStream, lpStream } from "@libp2p/utils";
 import type { Keyring } from "../../crypto/keyring.ts";
 import { PROOF_BYTES, PROOF_NONCE_BYTES, type ProofContext, type ProofRole, prove, provedSecrets } from "../../crypto/proof.ts";
+import { CONNECTION_WRITE_MAX_BYTES } from "../../protocol/limits.ts";
 import type { System } from "../ports.ts";
 import { NetError } from "./errors.ts";
 import type { RefusalReason, Refusals } from "./refusals.ts";
@@ -26,7 +27,8 @@ const MESSAGE_MAX_BYTES = 4 * PROOF_BYTES + 1;
 /** After a "no" the other side gets this long to read it and hang up, so that it knows why. */
 const LINGER_MS = 300;
 
-const VERDICTS = ["welcome", "wrong_secret", "old_secret"] as const;
+/** Their places are on the wire: never reused, new ones at the end. A node that does not know one takes it for `wrong_secret`. */
+const VERDICTS = ["welcome", "wrong_secret", "old_secret", "revoked"] as const;
 type Verdict = (typeof VERDICTS)[number];
 
 export interface AdmissionOptions {
@@ -34,6 +36,10 @@ export interface AdmissionOptions {
   readonly keyring: Keyring;
   /** Whether a peer that proves only an old secret is let in. @param peer libp2p id on this host */
   readonly isKnown: (peer: string) => boolean;
+  /** Refused whatever it proves. */
+  readonly isRevoked: (peer: string) => boolean;
+  /** Asked last, of who dials us and is welcome otherwise; a no ends the connection without a word. */
+  readonly isExpected?: (peer: string) => Promise<boolean>;
   readonly refusals: Refusals;
   readonly system: System;
 }
@@ -73,6 +79,8 @@ class ProvingEncrypter implements ConnectionEncrypter {
       this.#options.refusals.report({ ...refused, peer, remote: remoteHost(raw) });
       throw new NetError("REFUSED", `${refused.by === "us" ? "refused" : "refused by"} ${peer}: ${refused.reason}`);
     }
+    // The muxer answers pings and resets: not to a peer that asks without end and never reads.
+    secured.connection.maxWriteBufferLength = CONNECTION_WRITE_MAX_BYTES;
     // Unwrapping hands over what was read ahead, so it must be the last thing before the return.
     return { remotePeer: secured.remotePeer, connection: channel.unwrap() };
   }
@@ -98,6 +106,7 @@ class ProvingEncrypter implements ConnectionEncrypter {
     const context: ProofContext = { initiator: peer, responder: self, initiatorNonce, responderNonce };
     const proofs = (await channel.read(options)).subarray();
     const ours = this.#judge(peer, "initiator", context, proofs);
+    if (ours === "welcome" && (await this.#options.isExpected?.(peer)) === false) throw new NetError("REFUSED", `nobody told us of ${peer}`);
     const shared = ours === "welcome" ? provedSecrets(keyring, "initiator", context, proofs) : [];
     const refused = await this.#answer(channel, ours, prove(keyring, "responder", context, shared), options);
     if (refused !== undefined) return refused;
@@ -105,10 +114,11 @@ class ProvingEncrypter implements ConnectionEncrypter {
     return theirs === "welcome" ? undefined : { by: "them", reason: theirs };
   }
 
-  /** The first secret admits anybody; another only who is known. */
+  /** The first secret admits anybody; another only who is known. That an identity is revoked is told only to who proves a secret. */
   #judge(peer: string, role: ProofRole, context: ProofContext, proofs: Uint8Array): Verdict {
     const [best] = provedSecrets(this.#options.keyring, role, context, proofs);
     if (best === undefined) return "wrong_secret";
+    if (this.#options.isRevoked(peer)) return "revoked";
     return best === 0 || this.#options.isKnown(peer) ? "welcome" : "old_secret";
   }
 

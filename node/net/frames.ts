@@ -7,7 +7,7 @@ import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
 import { NetError } from "./errors.ts";
 
 /** Numbers on the wire; never reused. Everything but `data` is between the two nets. */
-export const FRAME_KIND = { data: 0, hello: 1, ping: 2, pong: 3 } as const;
+export const FRAME_KIND = { data: 0, hello: 1, ping: 2, pong: 3, cards: 4 } as const;
 export type FrameKind = (typeof FRAME_KIND)[keyof typeof FRAME_KIND];
 
 export const HEADER_BYTES = 4;
@@ -15,6 +15,8 @@ export const HEADER_BYTES = 4;
 const BATCH_BYTES = 256 * 1024;
 /** Handed to the stream in one tick; then others get their turn. */
 const TICK_BYTES = 1024 * 1024;
+/** Frames that may wait in front of all others: our ping and a few answers. A peer that pings without reading gets no more. */
+const FIRST_MAX = 16;
 
 /** Where sealed frames wait for the stream. */
 export class FrameWriter {
@@ -23,6 +25,8 @@ export class FrameWriter {
   readonly #onBytes: (count: number) => void;
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
+  /** How many at the head were pushed first. */
+  #firstCount = 0;
   #scheduled = false;
   #blocked = false;
   #closed = false;
@@ -60,9 +64,10 @@ export class FrameWriter {
     return true;
   }
 
-  /** In front of what waits, whatever waits: for pings, which are few and tiny. */
+  /** In front of what waits, whatever waits: for pings, which are few and tiny. Too many are dropped. */
   pushFirst(kind: FrameKind, frame: Uint8Array): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#firstCount >= FIRST_MAX) return;
+    this.#firstCount += 1;
     this.#queue.unshift(header(kind, frame.length), frame);
     this.#queuedBytes += HEADER_BYTES + frame.length;
     this.#schedule();
@@ -72,6 +77,7 @@ export class FrameWriter {
     this.#closed = true;
     this.#queue = [];
     this.#queuedBytes = 0;
+    this.#firstCount = 0;
   }
 
   #schedule(): void {
@@ -114,6 +120,7 @@ export class FrameWriter {
       at += part.length;
     }
     this.#queuedBytes -= size;
+    this.#firstCount = Math.max(0, this.#firstCount - count / 2);
     return batch;
   }
 }
@@ -125,13 +132,16 @@ function header(kind: FrameKind, length: number): Uint8Array {
 /** Puts frames together again from pieces of any size. Each frame is bytes of its own. */
 export class FrameReader {
   readonly #onFrame: (kind: FrameKind, frame: Uint8Array) => void;
+  readonly #onAnnounced: (kind: FrameKind, length: number) => void;
   readonly #header = new Uint8Array(HEADER_BYTES);
   #headerFill = 0;
   #body: Uint8Array | undefined;
   #bodyFill = 0;
 
-  constructor(onFrame: (kind: FrameKind, frame: Uint8Array) => void) {
+  /** @param onAnnounced told of each frame before room is made for it; may throw NetError to end the reading */
+  constructor(onFrame: (kind: FrameKind, frame: Uint8Array) => void, onAnnounced: (kind: FrameKind, length: number) => void = () => {}) {
     this.#onFrame = onFrame;
+    this.#onAnnounced = onAnnounced;
   }
 
   /** @throws NetError FRAME_TOO_LARGE, FRAME_MALFORMED: the stream cannot be read any further */
@@ -159,8 +169,9 @@ export class FrameReader {
   #announcedLength(): number {
     const [kind, high, middle, low] = this.#header as unknown as [number, number, number, number];
     const length = (high << 16) | (middle << 8) | low;
-    if (kind > FRAME_KIND.pong) throw new NetError("FRAME_MALFORMED", `a frame of unknown kind ${kind}`);
+    if (kind > FRAME_KIND.cards) throw new NetError("FRAME_MALFORMED", `a frame of unknown kind ${kind}`);
     if (length > FRAME_MAX_BYTES) throw new NetError("FRAME_TOO_LARGE", `a frame of ${length} bytes was announced, ${FRAME_MAX_BYTES} are allowed`);
+    this.#onAnnounced(kind as FrameKind, length);
     return length;
   }
 

@@ -2,13 +2,14 @@
  * Port 8422: who is there, where, and "I have news". Sealed under the gossip key, on a topic whose name says nothing. Only hints: a message
  * may be lost, late or doubled, and everything works without it.
  */
+import { peerIdFromString } from "@libp2p/peer-id";
 import { multiaddr } from "@multiformats/multiaddr";
 import { DOMAINS } from "../../crypto/domains.ts";
 import { hkdfSha256, toBase64url } from "../../crypto/hash.ts";
 import type { Keyring } from "../../crypto/keyring.ts";
 import { NONCE_BYTES, openWith, sealWith } from "../../crypto/seal.ts";
 import type { NodeId } from "../../protocol/ids.ts";
-import { GOSSIP_MESSAGE_MAX_BYTES } from "../../protocol/limits.ts";
+import { GOSSIP_MESSAGE_MAX_BYTES, KNOWN_NODES_MAX } from "../../protocol/limits.ts";
 import type { Log, Meter, System } from "../ports.ts";
 import { isDialable } from "./addresses.ts";
 import { decodePresence, encodePresence, type GossipContact, type Presence } from "./hello.ts";
@@ -20,11 +21,18 @@ const NEWS_MS = 50;
 const CONNECT_MS = 1_000;
 /** The higher id of two dials only if the lower has not managed to in this time. */
 const PATIENCE_MS = 5_000;
+/** Between two dials of one peer, doubling: port 8422 of a node behind an ingress is never reached, and everything works without it. */
+const BACKOFF_MIN_MS = 1_000;
+const BACKOFF_MAX_MS = 60_000;
+/** A caller whose hello is still on its way over port 8421 is waited for so long. */
+const INTRODUCED_MS = 2_000;
+const LOOK_MS = 20;
 
 export interface GossipOptions {
   readonly host: GossipHost;
   readonly keyring: Keyring;
   readonly self: NodeId;
+  readonly isRevoked: (node: NodeId) => boolean;
   readonly presence: () => Omit<Presence, "news">;
   readonly onPresence: (presence: Presence) => void;
   readonly log: Log;
@@ -39,14 +47,20 @@ export function topicsOf(keyring: Keyring): string[] {
 
 interface Contact {
   readonly contact: GossipContact;
-  readonly since: number;
+  since: number;
   dialling: boolean;
+  failures: number;
+  /** Monotonic ms; not dialled before. */
+  dialAt: number;
 }
 
 export class Gossip {
   readonly #options: GossipOptions;
   readonly #topics: readonly string[];
+  /** Peers of 8421. */
   readonly #contacts = new Map<NodeId, Contact>();
+  /** Of those that left too: their gossip connections may still be there. */
+  readonly #gossipIds = new Map<NodeId, string>();
   readonly #cancels = new Map<string, () => void>();
   #pendingNews: Uint8Array | undefined;
   #newsWait = false;
@@ -61,7 +75,7 @@ export class Gossip {
     const { pubsub } = this.#options.host.services;
     for (const topic of this.#topics) {
       // Read in the validator, so that what does not open is not passed on either.
-      pubsub.topicValidators.set(topic, (_peer, message) => (this.#receive(topic, message.data) ? "accept" : "reject") as never);
+      pubsub.topicValidators.set(topic, (_peer, message) => this.#receive(topic, message.data) as never);
       pubsub.subscribe(topic);
     }
     this.#later("presence", 200, () => this.#announcePresence());
@@ -90,13 +104,46 @@ export class Gossip {
 
   /** A peer of 8421 told us where it gossips. */
   met(node: NodeId, contact: GossipContact): void {
-    this.#contacts.set(node, { contact, since: this.#options.system.monotonic(), dialling: false });
+    const now = this.#options.system.monotonic();
+    const known = this.#contacts.get(node);
+    if (known !== undefined && known.contact.id === contact.id && String(known.contact.addresses) === String(contact.addresses)) known.since = now;
+    else this.#contacts.set(node, { contact, since: now, dialling: false, failures: 0, dialAt: now });
+    this.#remember(node, contact.id);
     this.#connect();
   }
 
-  /** The peer of 8421 is gone: its gossip connection may live on, but is not dialled again. */
+  #remember(node: NodeId, gossipId: string): void {
+    this.#gossipIds.delete(node);
+    this.#gossipIds.set(node, gossipId);
+    const [oldest] = this.#gossipIds.keys();
+    if (this.#gossipIds.size > KNOWN_NODES_MAX) this.#gossipIds.delete(oldest!);
+  }
+
+  /** The peer of 8421 is gone: its gossip connection may live on, but is not dialled again, nor let in again. */
   left(node: NodeId): void {
     this.#contacts.delete(node);
+  }
+
+  /** Ends its gossip connections. */
+  disconnect(node: NodeId): void {
+    const id = this.#gossipIds.get(node);
+    this.left(node);
+    if (id === undefined) return;
+    for (const connection of this.#options.host.getConnections(peerIdFromString(id))) connection.abort(new Error("given up"));
+  }
+
+  /** Only who is a peer on 8421 has a place here, so whoever is shut out there is out here too, whatever id it takes. */
+  async isExpected(gossipId: string): Promise<boolean> {
+    const { system } = this.#options;
+    const until = system.monotonic() + INTRODUCED_MS;
+    while (this.ownerOf(gossipId) === undefined) {
+      if (this.#stopped || system.monotonic() > until) {
+        this.#options.meter.count("connection_error", 1, "gossip_stranger");
+        return false;
+      }
+      await new Promise<void>((resolve) => system.after(LOOK_MS, resolve));
+    }
+    return true;
   }
 
   /** Whose gossip id this is, as that node told us on 8421. */
@@ -122,18 +169,19 @@ export class Gossip {
     host.services.pubsub.publish(topic, sealed).catch((error: unknown) => log.debug({ error: String(error) }, "gossip was not published"));
   }
 
-  /** @returns false for what no member can have sent */
-  #receive(topic: string, data: Uint8Array): boolean {
-    if (data.length > GOSSIP_MESSAGE_MAX_BYTES) return false;
+  /** Rejects what no member can have sent. */
+  #receive(topic: string, data: Uint8Array): "accept" | "ignore" | "reject" {
+    if (data.length > GOSSIP_MESSAGE_MAX_BYTES) return "reject";
     let presence: Presence;
     try {
       presence = decodePresence(openWith(this.#options.keyring, "gossip", data, aadOf(topic)));
     } catch {
       this.#options.meter.count("connection_error", 1, "gossip_malformed");
-      return false;
+      return "reject";
     }
+    if (this.#options.isRevoked(presence.node)) return "ignore";
     if (presence.node !== this.#options.self && !this.#stopped) this.#options.onPresence(presence);
-    return true;
+    return "accept";
   }
 
   #connectLoop(): void {
@@ -145,8 +193,9 @@ export class Gossip {
     const { host, self, system } = this.#options;
     const connected = new Set(host.getPeers().map((peer) => peer.toString()));
     for (const [node, contact] of this.#contacts) {
-      const ours = self < node || system.monotonic() - contact.since > PATIENCE_MS;
-      if (ours && !contact.dialling && !connected.has(contact.contact.id)) void this.#dial(contact);
+      const now = system.monotonic();
+      const ours = self < node || now - contact.since > PATIENCE_MS;
+      if (ours && !contact.dialling && now >= contact.dialAt && !connected.has(contact.contact.id)) void this.#dial(contact);
     }
   }
 
@@ -155,8 +204,17 @@ export class Gossip {
     const dialable = addresses.filter(isDialable).map((address) => multiaddr(`${address}/p2p/${id}`));
     if (dialable.length === 0 || this.#stopped) return;
     contact.dialling = true;
-    await this.#options.host.dial(dialable).catch((error: unknown) => this.#options.log.debug({ error: String(error) }, "gossip dial failed"));
+    try {
+      await this.#options.host.dial(dialable);
+      contact.failures = 0;
+    } catch (error) {
+      this.#options.log.debug({ error: String(error) }, "gossip dial failed");
+      contact.failures += 1;
+    }
     contact.dialling = false;
+    const { system } = this.#options;
+    const pause = Math.min(BACKOFF_MIN_MS * 2 ** (contact.failures - 1), BACKOFF_MAX_MS) * (0.75 + system.random() / 2);
+    contact.dialAt = system.monotonic() + (contact.failures === 0 ? 0 : pause);
   }
 
   #later(name: string, ms: number, run: () => void): void {

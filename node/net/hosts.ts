@@ -1,5 +1,4 @@
 /** The two libp2p hosts of a node. No DHT, relay, mDNS, UPnP, AutoNAT or bootstrap list: who is dialled is decided by our supervisor alone. */
-import type { Socket } from "node:net";
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { type GossipSub, gossipsub } from "@libp2p/gossipsub";
 import { identify } from "@libp2p/identify";
@@ -10,13 +9,15 @@ import { createLibp2p, type Libp2pOptions } from "libp2p";
 import { sha256 } from "../../crypto/hash.ts";
 import { identitySeeds } from "../../crypto/identity.ts";
 import type { Keyring } from "../../crypto/keyring.ts";
-import { GOSSIP_MESSAGE_MAX_BYTES } from "../../protocol/limits.ts";
-import type { System } from "../ports.ts";
+import { GOSSIP_MESSAGE_MAX_BYTES, PENDING_CONNECTIONS_MAX } from "../../protocol/limits.ts";
+import type { Meter, System } from "../ports.ts";
 import { admission } from "./admission.ts";
+import { boundedBeforeAdmission } from "./before-admission.ts";
 import { NetError } from "./errors.ts";
-import { type HealthAnswer, tcpWithHealth } from "./health-port.ts";
+import { type FederationPortOptions, federationPort } from "./federation-port.ts";
 import { forgivingYamux } from "./muxer.ts";
 import type { Refusals } from "./refusals.ts";
+import { webSocket } from "./websocket.ts";
 
 export type GossipHost = Libp2p<{ identify: unknown; pubsub: GossipSub }>;
 
@@ -41,31 +42,33 @@ export interface HostOptions {
   readonly listen: string;
   readonly keyring: Keyring;
   readonly isKnown: (peer: string) => boolean;
+  readonly isRevoked: (peer: string) => boolean;
+  readonly isExpected?: (peer: string) => Promise<boolean>;
   readonly refusals: Refusals;
+  readonly meter: Meter;
   readonly system: System;
 }
 
 /** Several nodes behind one address (a laptop, an ingress, NAT) must not be taken for an attack: libp2p allows 5 connections a second by default. */
 const INBOUND_PER_SECOND = 500;
-const PENDING_INBOUND_MAX = 200;
 const CONNECTIONS_MAX = 2_000;
 const UPGRADE_MS = 5_000;
 const DIAL_MS = 8_000;
 const ADDRESS_DIAL_MS = 3_000;
 
 function common(options: HostOptions): Libp2pOptions {
-  const { identity, listen, keyring, isKnown, refusals, system } = options;
+  const { identity, listen, meter } = options;
   return {
     start: false,
     privateKey: identity.key,
     addresses: { listen: [listen] },
     nodeInfo: { name: "continuum", userAgent: "continuum" },
-    connectionEncrypters: [admission({ self: identity.id, keyring, isKnown, refusals, system })],
-    streamMuxers: [forgivingYamux()],
+    connectionEncrypters: [admission({ ...options, self: identity.id })],
+    streamMuxers: [forgivingYamux(meter)],
     connectionManager: {
       maxConnections: CONNECTIONS_MAX,
       inboundConnectionThreshold: INBOUND_PER_SECOND,
-      maxIncomingPendingConnections: PENDING_INBOUND_MAX,
+      maxIncomingPendingConnections: PENDING_CONNECTIONS_MAX,
       inboundUpgradeTimeout: UPGRADE_MS,
       dialTimeout: DIAL_MS,
       addressDialTimeout: ADDRESS_DIAL_MS,
@@ -77,14 +80,18 @@ function common(options: HostOptions): Libp2pOptions {
   };
 }
 
-export async function createFederationHost(options: HostOptions, health: HealthAnswer, sockets: Set<Socket>): Promise<Libp2p> {
-  return createLibp2p({ ...common(options), transports: [tcpWithHealth(health, sockets)] });
+export async function createFederationHost(options: HostOptions, port: Pick<FederationPortOptions, "health" | "sockets">): Promise<Libp2p> {
+  const { meter } = options;
+  return createLibp2p({
+    ...common(options),
+    transports: [federationPort({ ...options, ...port }), (components) => boundedBeforeAdmission(webSocket()(components), meter)],
+  });
 }
 
 export async function createGossipHost(options: HostOptions, fanout: number, topics: readonly string[]): Promise<GossipHost> {
   return createLibp2p({
     ...common(options),
-    transports: [tcp()],
+    transports: [(components) => boundedBeforeAdmission(tcp()(components), options.meter)],
     services: {
       identify: identify(),
       pubsub: gossipsub({

@@ -5,13 +5,17 @@
  */
 import type { Connection, Libp2p, PeerId, Stream } from "@libp2p/interface";
 import type { NodeId } from "../../protocol/ids.ts";
-import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
+import { CARDS_FRAME_MAX_BYTES, CONNECTIONS_A_PEER_MAX, FRAME_MAX_BYTES } from "../../protocol/limits.ts";
 import type { Log, Meter, System } from "../ports.ts";
+import type { Card } from "./cards.ts";
 import { NetError } from "./errors.ts";
 import { FRAME_KIND, type FrameKind, FrameReader, FrameWriter } from "./frames.ts";
-import { decodeHello, encodeHello, HELLO_MAX_BYTES, type Hello } from "./hello.ts";
+import { decodeCards, decodeHello, encodeCards, encodeHello, HELLO_MAX_BYTES, type Hello } from "./hello.ts";
+import type { Refusals } from "./refusals.ts";
 
-export const FEDERATION_PROTOCOL = "/continuum/federation/1";
+/** The best first; who opens a stream takes the best that the other side has. The second added cards and what a hello says of itself. */
+export const FEDERATION_PROTOCOLS = ["/continuum/federation/2", "/continuum/federation/1"];
+const HELLO_VERSIONS: Readonly<Record<string, 1 | 2>> = { "/continuum/federation/2": 2, "/continuum/federation/1": 1 };
 
 /** Between pings. */
 const PING_MS = 2_000;
@@ -24,13 +28,31 @@ const STREAM_OPEN_MS = 5_000;
 const HALF_OPEN_MS = 10_000;
 /** A connection that carries no stream of ours after this long is a spare of a dial from both sides. */
 const SPARE_MS = 10_000;
+/** Streams of one protocol a peer may open to us on one connection: one that counts, and those that replace it. */
+const STREAMS_A_PROTOCOL_MAX = 4;
+const PING_BYTES = 4;
+/** Of two living processes with one identity the newer gets the link, but not more often than this: they would take it from each other for ever. */
+const SWITCH_MS = 10_000;
+/** By kind of frame. */
+const LENGTH_MAX: Readonly<Record<FrameKind, number>> = {
+  [FRAME_KIND.data]: FRAME_MAX_BYTES,
+  [FRAME_KIND.hello]: HELLO_MAX_BYTES,
+  [FRAME_KIND.ping]: PING_BYTES,
+  [FRAME_KIND.pong]: PING_BYTES,
+  [FRAME_KIND.cards]: CARDS_FRAME_MAX_BYTES,
+};
 const SMOOTHING = 0.25;
 
 export interface LinksOptions {
   readonly host: Libp2p;
   readonly self: NodeId;
   readonly hello: () => Hello;
+  readonly isRevoked: (peer: NodeId) => boolean;
+  readonly refusals: Refusals;
   readonly maxQueueBytes: number;
+  /** What a peer has not been told yet of where others are. @param told what it was told last */
+  readonly untold: (told: ReadonlyMap<NodeId, Card>) => readonly Card[];
+  readonly onCards: (cards: readonly Card[]) => void;
   readonly log: Log;
   readonly meter: Meter;
   readonly system: System;
@@ -43,6 +65,8 @@ interface Outbound {
   readonly stream: Stream;
   readonly connection: Connection;
   readonly writer: FrameWriter;
+  readonly version: 1 | 2;
+  readonly told: Map<NodeId, Card>;
 }
 
 interface Inbound {
@@ -69,6 +93,8 @@ interface Link {
   latencyMs: number | undefined;
   /** Monotonic ms since when there is a connection but no link. */
   halfOpenSince: number;
+  /** Monotonic ms when another living process last took the link over. */
+  switchedAt: number;
 }
 
 export class Links {
@@ -83,7 +109,7 @@ export class Links {
 
   async start(): Promise<void> {
     const { host, system } = this.#options;
-    await host.handle(FEDERATION_PROTOCOL, (stream, connection) => this.#accept(stream, connection), { maxInboundStreams: 4, maxOutboundStreams: 4 });
+    await host.handle(FEDERATION_PROTOCOLS, (stream, connection) => this.#accept(stream, connection));
     host.addEventListener("connection:open", (event) => this.#connectionOpened(event.detail));
     const tick = () => {
       for (const link of this.#links.values()) this.#tick(link);
@@ -101,16 +127,23 @@ export class Links {
     }
   }
 
-  isUp(peer: NodeId): boolean {
-    return this.#links.get(peer)?.up ?? false;
-  }
-
   up(): NodeId[] {
     return [...this.#links.values()].filter((link) => link.up).map((link) => link.peer);
   }
 
   latencyMs(peer: NodeId): number | undefined {
     return this.#links.get(peer)?.latencyMs;
+  }
+
+  /** As it said in its hello; undefined when there is no link. */
+  secretIds(peer: NodeId): readonly string[] | undefined {
+    return this.#links.get(peer)?.inbound?.hello?.secretIds;
+  }
+
+  /** Ends all connections of a peer at once. */
+  disconnect(peer: NodeId): void {
+    const link = this.#links.get(peer);
+    if (link !== undefined) this.#abortAllBut(link, undefined);
   }
 
   send(peer: NodeId, frame: Uint8Array): boolean {
@@ -145,13 +178,27 @@ export class Links {
       pingSentAt: 0,
       latencyMs: undefined,
       halfOpenSince: this.#options.system.monotonic(),
+      switchedAt: Number.NEGATIVE_INFINITY,
     };
     this.#links.set(peer, link);
     return link;
   }
 
   #connectionOpened(connection: Connection): void {
-    if (!this.#stopped) void this.#open(this.#linkOf(connection));
+    if (this.#stopped) return;
+    const link = this.#linkOf(connection);
+    this.#boundConnections(link);
+    void this.#open(link);
+  }
+
+  /** The oldest that carries no stream of ours makes room: a process that comes back must not be kept out by its dead connections. */
+  #boundConnections(link: Link): void {
+    const connections = this.#connections(link);
+    if (connections.length <= CONNECTIONS_A_PEER_MAX) return;
+    this.#options.meter.count("connection_error", 1, "too_many_connections");
+    const inUse = [link.outbound?.connection.id, link.inbound?.connection.id];
+    const spare = connections.toSorted((a, b) => a.timeline.open - b.timeline.open).find((connection) => !inUse.includes(connection.id));
+    spare?.abort(new NetError("REFUSED", `more than ${CONNECTIONS_A_PEER_MAX} connections of one peer`));
   }
 
   // Our stream: the one we send on.
@@ -175,13 +222,14 @@ export class Links {
   }
 
   async #openOver(link: Link, connection: Connection): Promise<void> {
-    const stream = await connection.newStream(FEDERATION_PROTOCOL, { signal: AbortSignal.timeout(STREAM_OPEN_MS) });
+    const stream = await connection.newStream(FEDERATION_PROTOCOLS, { signal: AbortSignal.timeout(STREAM_OPEN_MS) });
     const { maxQueueBytes, meter, hello } = this.#options;
     const writer = new FrameWriter(stream, maxQueueBytes, (count) => meter.count("bytes_sent", count));
     stream.addEventListener("close", () => this.#outboundEnded(link, stream));
     if (stream.status !== "open") throw new NetError("UNREACHABLE", "the stream closed while it was opened");
-    writer.greet(encodeHello(hello()));
-    link.outbound = { stream, connection, writer };
+    const version = HELLO_VERSIONS[stream.protocol]!;
+    writer.greet(encodeHello(hello(), version));
+    link.outbound = { stream, connection, writer, version, told: new Map() };
     this.#settle(link);
   }
 
@@ -208,9 +256,18 @@ export class Links {
 
   /** Must stay synchronous up to the listener: what arrives without one is lost. */
   #accept(stream: Stream, connection: Connection): void {
+    const theirs = connection.streams.filter(({ direction, protocol }) => direction === "inbound" && protocol === stream.protocol);
+    if (theirs.length > STREAMS_A_PROTOCOL_MAX) {
+      this.#options.meter.count("connection_error", 1, "too_many_streams");
+      stream.abort(new NetError("REFUSED", `more than ${STREAMS_A_PROTOCOL_MAX} streams of one protocol`));
+      return;
+    }
     const link = this.#linkOf(connection);
     const inbound: Inbound = { stream, connection, hello: undefined };
-    const reader = new FrameReader((kind, frame) => this.#received(link, inbound, kind, frame));
+    const reader = new FrameReader(
+      (kind, frame) => this.#received(link, inbound, kind, frame),
+      (kind, length) => announced(inbound, kind, length),
+    );
     stream.addEventListener("message", (event) => {
       link.heard = true;
       this.#options.meter.count("bytes_received", event.data.byteLength);
@@ -227,27 +284,49 @@ export class Links {
 
   #received(link: Link, inbound: Inbound, kind: FrameKind, frame: Uint8Array): void {
     if (inbound.hello !== undefined && link.inbound !== inbound) return; // replaced by a newer stream
-    if (inbound.hello === undefined) this.#greeted(link, inbound, kind, frame);
+    if (inbound.hello === undefined) this.#greeted(link, inbound, frame);
     else if (kind === FRAME_KIND.data) this.#deliver(link, frame);
     else if (kind === FRAME_KIND.ping) link.outbound?.writer.pushFirst(FRAME_KIND.pong, frame);
     else if (kind === FRAME_KIND.pong) this.#ponged(link, frame);
-    else throw new NetError("FRAME_MALFORMED", "a second hello");
+    else this.#options.onCards(decodeCards(frame));
   }
 
-  #greeted(link: Link, inbound: Inbound, kind: FrameKind, frame: Uint8Array): void {
-    if (kind !== FRAME_KIND.hello || frame.length > HELLO_MAX_BYTES) throw new NetError("FRAME_MALFORMED", "the first frame is not a hello");
-    inbound.hello = decodeHello(frame);
+  #greeted(link: Link, inbound: Inbound, frame: Uint8Array): void {
+    const hello = decodeHello(frame);
+    if (this.#options.isRevoked(link.peer)) this.#turnAway(link, inbound.connection, "revoked");
     const before = link.inbound;
+    const another = before !== undefined && before.hello?.session !== hello.session;
+    if (another && this.#isTwice(link)) this.#turnAway(link, inbound.connection, "identity_twice");
+    inbound.hello = hello;
     link.inbound = inbound;
     this.#dropHeld(link);
-    if (before !== undefined) {
-      before.stream.abort(new Error("replaced by a newer stream"));
-      // The peer's process is another one now: what belonged to the old one is dead, whether or not TCP has noticed.
-      if (before.hello?.session !== inbound.hello.session) this.#abortAllBut(link, inbound.connection);
-    }
-    this.#options.onHello(link.peer, inbound.hello, inbound.connection);
+    before?.stream.abort(new Error("replaced by a newer stream"));
+    if (another) this.#switch(link, inbound.connection);
+    this.#options.onHello(link.peer, hello, inbound.connection);
     this.#settle(link);
     void this.#open(link);
+  }
+
+  /** @throws NetError REFUSED: nothing more is read from this peer */
+  #turnAway({ peer }: Link, connection: Connection, reason: "revoked" | "identity_twice"): never {
+    this.#options.refusals.report({ reason, peer, remote: connection.remoteAddr.getComponents()[0]?.value ?? "unknown", by: "us" });
+    throw new NetError("REFUSED", `${peer}: ${reason}`);
+  }
+
+  /**
+   * The peer's process is another one now: what belonged to the old one is dead, whether or not TCP has noticed; or both live, as when a data folder
+   * was copied. The layer above is told "gone" and then "connected", so it greets the new one as it would any other.
+   */
+  #switch(link: Link, kept: Connection): void {
+    link.switchedAt = this.#options.system.monotonic();
+    this.#abortAllBut(link, kept);
+    link.outbound?.stream.abort(new Error("meant for an earlier process"));
+  }
+
+  /** The link was taken over a moment ago, and yet its process lives: there are two. */
+  #isTwice(link: Link): boolean {
+    const sinceSwitch = this.#options.system.monotonic() - link.switchedAt;
+    return link.up && sinceSwitch < SWITCH_MS && link.misses === 0;
   }
 
   #inboundEnded(link: Link, inbound: Inbound): void {
@@ -274,10 +353,11 @@ export class Links {
   /** A peer that breaks the framing cannot be read any further. Anything else that is thrown here is a fault of ours and not swallowed. */
   #violation(link: Link, connection: Connection, error: unknown): void {
     if (!(error instanceof NetError)) throw error;
+    connection.abort(error);
+    if (error.code === "REFUSED") return; // counted and explained
     const reason = error.code.toLowerCase();
     this.#options.meter.count("connection_error", 1, reason);
     this.#options.log.warn({ peer: link.peer, reason, error: error.message }, "closed the connection to a peer whose bytes cannot be used");
-    connection.abort(error);
   }
 
   // Up and down.
@@ -294,6 +374,7 @@ export class Links {
     const held = up ? link.held : [];
     this.#dropHeld(link);
     if (up) this.#ping(link);
+    if (up) this.#tell(link);
     for (const frame of held) this.#options.onFrame(link.peer, frame);
   }
 
@@ -303,8 +384,12 @@ export class Links {
       this.#links.delete(link.peer);
       return;
     }
-    if (link.up) this.#checkPulse(link);
-    else if (this.#options.system.monotonic() - link.halfOpenSince > HALF_OPEN_MS) this.#giveUp(link, "half_open");
+    if (link.up) {
+      this.#checkPulse(link);
+      this.#tell(link);
+    } else if (this.#options.system.monotonic() - link.halfOpenSince > HALF_OPEN_MS) {
+      this.#giveUp(link, "half_open");
+    }
     this.#closeSpares(link, connections);
   }
 
@@ -316,16 +401,23 @@ export class Links {
     else this.#ping(link);
   }
 
+  /** What has changed since the peer was told last. What its queue does not hold is told with the next tick. */
+  #tell({ outbound }: Link): void {
+    if (outbound?.version !== 2) return;
+    const cards = this.#options.untold(outbound.told);
+    if (cards.length === 0 || !outbound.writer.push(FRAME_KIND.cards, encodeCards(cards))) return;
+    for (const card of cards) outbound.told.set(card.node, card);
+  }
+
   #ping(link: Link): void {
     link.pingNumber = (link.pingNumber + 1) >>> 0;
     link.pingSentAt = this.#options.system.monotonic();
-    const frame = new Uint8Array(4);
+    const frame = new Uint8Array(PING_BYTES);
     new DataView(frame.buffer).setUint32(0, link.pingNumber);
     link.outbound?.writer.pushFirst(FRAME_KIND.ping, frame);
   }
 
   #ponged(link: Link, frame: Uint8Array): void {
-    if (frame.length !== 4) throw new NetError("FRAME_MALFORMED", "a pong of another length");
     const number = new DataView(frame.buffer, frame.byteOffset).getUint32(0);
     link.pongsMissed = 0;
     if (number !== link.pingNumber) return;
@@ -358,4 +450,12 @@ export class Links {
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => this.#options.system.after(ms, resolve));
   }
+}
+
+/** Before room is made for a frame: who has not greeted gets none, and what is between the two nets is small. @throws NetError FRAME_MALFORMED */
+function announced(inbound: Inbound, kind: FrameKind, length: number): void {
+  if ((inbound.hello === undefined) !== (kind === FRAME_KIND.hello)) throw new NetError("FRAME_MALFORMED", "not one hello at the beginning");
+  const isPing = kind === FRAME_KIND.ping || kind === FRAME_KIND.pong;
+  if (length > LENGTH_MAX[kind] || (isPing && length < PING_BYTES))
+    throw new NetError("FRAME_MALFORMED", `${length} bytes in a frame of kind ${kind}`);
 }

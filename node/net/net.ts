@@ -7,10 +7,11 @@ import type { NodeId } from "../../protocol/ids.ts";
 import { PEER_QUEUE_MAX_BYTES } from "../../protocol/limits.ts";
 import type { Log, Meter, Network, System } from "../ports.ts";
 import { AddressBook, type Addresses } from "./address-book.ts";
-import { announceable, parsePeerAddress, type Resolver, tcpMultiaddr, withoutPeerId } from "./addresses.ts";
+import { announceable, isDialable, isWebSocket, parsePeerAddress, type Resolver, tcpMultiaddr, withoutPeerId } from "./addresses.ts";
+import { type Card, Cards } from "./cards.ts";
 import { NetError } from "./errors.ts";
+import type { HealthAnswer } from "./federation-port.ts";
 import { Gossip, topicsOf } from "./gossip.ts";
-import type { HealthAnswer } from "./health-port.ts";
 import type { Hello, Presence } from "./hello.ts";
 import { createFederationHost, createGossipHost, type GossipHost, identitiesOf, startHost } from "./hosts.ts";
 import { Links } from "./links.ts";
@@ -32,7 +33,7 @@ export interface NetOptions {
   /** 0 takes a free one. */
   readonly federationPort: number;
   readonly gossipPort: number;
-  /** Addresses of port 8421 to tell others instead of those we listen on; a name or host:port or multiaddr. */
+  /** Addresses of port 8421 to tell others instead of those we listen on; a name or host:port or multiaddr, `/tls/ws` through an ingress. */
   readonly advertise: readonly string[];
   /** Addresses to dial for ever. */
   readonly peers: readonly string[];
@@ -46,6 +47,8 @@ export interface NetOptions {
   readonly saveAddresses: (book: Record<NodeId, string[]>) => void;
   /** In the layout: such a node is admitted with an old secret too. */
   readonly isMember: (node: NodeId) => boolean;
+  /** Shut out: not admitted on either port, not dialled, not passed on. Asked at every door; who is connected already is ended by `disconnect`. */
+  readonly isRevoked: (node: NodeId) => boolean;
   /** Peers a gossip message is passed on to. */
   readonly fanout: number;
   /** Bytes that may wait for one peer. */
@@ -68,6 +71,10 @@ export interface Net extends Network {
   dial(address: string): Promise<NodeId>;
   /** What others are told: multiaddrs of port 8421 with real ports, without peer id. */
   listenAddresses(): string[];
+  /** Ends every connection of an identity, on both ports, at once. Unless it is revoked it may come back. */
+  disconnect(node: NodeId): void;
+  /** Public ids of the federation secrets a peer was started with, first the one it seals with; undefined when it is not connected. */
+  secretIds(peer: NodeId): readonly string[] | undefined;
 }
 
 /** Derives the identities; listens only with `start`. @throws CryptoError BAD_LENGTH for a node key that is not 32 bytes */
@@ -75,34 +82,36 @@ export async function createNet(options: NetOptions): Promise<Net> {
   const identities = await identitiesOf(options.nodeKey);
   const listenHost = await listenHostOf(options.host);
   const sockets = new Set<Socket>();
-  const { keyring, log, meter, system, isMember } = options;
+  const { keyring, log, meter, system, isMember, isRevoked } = options;
   const refusals = new Refusals(log, meter, system);
-  const shared = { keyring, refusals, system };
-  const gossipOwner = (id: string) => net.ownerOfGossipId(id);
+  const shared = { keyring, refusals, meter, system };
+  const ofOwner = (id: string, is: (node: NodeId) => boolean) => {
+    const node = net.ownerOfGossipId(id);
+    return node !== undefined && is(node);
+  };
   const federation = await createFederationHost(
     {
       ...shared,
       identity: identities.federation,
       listen: tcpMultiaddr(listenHost, options.federationPort),
       isKnown: (peer) => isMember(peer as NodeId),
+      isRevoked: (peer) => isRevoked(peer as NodeId),
     },
-    options.health,
-    sockets,
+    { health: options.health, sockets },
   );
   const gossip = await createGossipHost(
     {
       ...shared,
       identity: identities.gossip,
       listen: tcpMultiaddr(listenHost, options.gossipPort),
-      isKnown: (peer) => {
-        const node = gossipOwner(peer);
-        return node !== undefined && isMember(node);
-      },
+      isKnown: (peer) => ofOwner(peer, isMember),
+      isRevoked: (peer) => ofOwner(peer, isRevoked),
+      isExpected: (peer) => net.isExpectedOnGossip(peer),
     },
     options.fanout,
     topicsOf(keyring),
   );
-  const net = new LibP2pNet(options, federation, gossip, sockets);
+  const net = new LibP2pNet(options, federation, gossip, sockets, refusals);
   return net;
 }
 
@@ -129,12 +138,13 @@ class LibP2pNet implements Net {
   readonly #sockets: Set<Socket>;
   readonly #session: string;
   readonly #book: AddressBook;
+  readonly #cards: Cards;
   readonly #links: Links;
   readonly #gossip: Gossip;
   readonly #supervisor: Supervisor;
 
-  constructor(options: NetOptions, federation: Libp2p, gossipHost: GossipHost, sockets: Set<Socket>) {
-    const { log, meter, system, keyring } = options;
+  constructor(options: NetOptions, federation: Libp2p, gossipHost: GossipHost, sockets: Set<Socket>, refusals: Refusals) {
+    const { log, meter, system, keyring, isRevoked } = options;
     this.#options = options;
     this.#federation = federation;
     this.#gossipHost = gossipHost;
@@ -144,10 +154,15 @@ class LibP2pNet implements Net {
     this.gossipPeerId = gossipHost.peerId.toString();
     this.#session = Buffer.from(system.randomBytes(16)).toString("hex");
     this.#book = new AddressBook(options.loadAddresses(), options.saveAddresses, system);
+    this.#cards = new Cards({ self: this.self, addresses: () => this.listenAddresses(), system });
     this.#links = new Links({
       host: federation,
       self: this.self,
       hello: () => this.#hello(),
+      isRevoked,
+      refusals,
+      untold: (told) => this.#cards.untold(this.#shared(), told),
+      onCards: (cards) => this.#toldOf(cards),
       maxQueueBytes: options.maxQueueBytes ?? PEER_QUEUE_MAX_BYTES,
       log,
       meter,
@@ -160,6 +175,7 @@ class LibP2pNet implements Net {
       host: gossipHost,
       keyring,
       self: this.self,
+      isRevoked,
       presence: () => ({ node: this.self, addresses: this.listenAddresses(), gossip: this.#gossipContact() }),
       onPresence: (presence) => this.#heard(presence),
       log,
@@ -172,6 +188,7 @@ class LibP2pNet implements Net {
       book: this.#book,
       resolver: options.resolver ?? systemResolver,
       ownAddresses: () => this.listenAddresses(),
+      isRevoked,
       defaultPort: options.federationPort,
       log,
       meter,
@@ -239,6 +256,19 @@ class LibP2pNet implements Net {
     return this.#addressesOf(this.#federation, this.#options.federationPort, true);
   }
 
+  disconnect(node: NodeId): void {
+    this.#links.disconnect(node);
+    this.#gossip.disconnect(node);
+  }
+
+  secretIds(peer: NodeId): readonly string[] | undefined {
+    return this.#links.secretIds(peer);
+  }
+
+  isExpectedOnGossip(id: string): Promise<boolean> {
+    return this.#gossip.isExpected(id);
+  }
+
   ownerOfGossipId(id: string): NodeId | undefined {
     return this.#gossip.ownerOf(id);
   }
@@ -247,31 +277,56 @@ class LibP2pNet implements Net {
     return { id: this.gossipPeerId, addresses: this.#addressesOf(this.#gossipHost, this.#options.gossipPort, false) };
   }
 
-  /** What is advertised replaces what is listened on; the gossip port is then expected on the same hosts. */
+  /**
+   * What is advertised replaces what is listened on; the gossip port is then expected on the same hosts. An ingress passes on HTTP only, so behind one
+   * gossip stays among those that reach each other directly.
+   */
   #addressesOf(host: { getMultiaddrs(): { toString(): string }[] }, port: number, federation: boolean): string[] {
     const { advertise, federationPort } = this.#options;
-    if (advertise.length === 0) return announceable(host.getMultiaddrs().map((address) => withoutPeerId(String(address)))).slice(0, ANNOUNCED_MAX);
-    const addresses = advertise.map((text) => {
+    const advertised = advertise.flatMap((text) => {
       const parsed = parsePeerAddress(text, federationPort);
-      if (parsed.kind === "host") return tcpMultiaddr(parsed.host, federation ? parsed.port : port);
+      if (parsed.kind === "host") return [tcpMultiaddr(parsed.host, federation ? parsed.port : port)];
       const address = withoutPeerId(parsed.address);
-      return federation ? address : address.replace(/\/tcp\/\d+/, `/tcp/${port}`);
+      if (federation) return [address];
+      return isWebSocket(address) ? [] : [address.replace(/\/tcp\/\d+/, `/tcp/${port}`)];
     });
-    return addresses.slice(0, ANNOUNCED_MAX);
+    if (advertised.length > 0) return advertised.slice(0, ANNOUNCED_MAX);
+    return announceable(host.getMultiaddrs().map((address) => withoutPeerId(String(address)))).slice(0, ANNOUNCED_MAX);
   }
 
   #hello(): Hello {
-    return { session: this.#session, addresses: this.listenAddresses(), gossip: this.#gossipContact() };
+    const { keyring } = this.#options;
+    const { stamp } = this.#cards.own();
+    return { session: this.#session, addresses: this.listenAddresses(), stamp, gossip: this.#gossipContact(), secretIds: keyring.ids };
+  }
+
+  /** Whose addresses are passed on: the layout's members, whoever is connected, and our own. */
+  #shared(): Set<NodeId> {
+    const nodes = new Set([this.self, ...this.#supervisor.wanted(), ...this.#links.up()]);
+    for (const node of nodes) if (this.#options.isRevoked(node)) nodes.delete(node);
+    return nodes;
   }
 
   #greeted(peer: NodeId, hello: Hello, connection: Connection): void {
     this.#book.heard(peer, [...hello.addresses, ...observed(hello, connection)]);
+    this.#cards.said({ node: peer, stamp: hello.stamp, addresses: hello.addresses.filter(isDialable) });
     this.#gossip.met(peer, hello.gossip);
     this.#supervisor.heardOf(peer);
   }
 
+  #toldOf(cards: readonly Card[]): void {
+    for (const { node, stamp, addresses } of cards) {
+      if (this.#options.isRevoked(node)) continue;
+      const card = { node, stamp, addresses: addresses.filter(isDialable) };
+      if (!this.#cards.passedOn(card)) continue;
+      this.#book.heard(node, card.addresses);
+      this.#supervisor.heardOf(node);
+    }
+  }
+
   #heard(presence: Presence): void {
     this.#book.heard(presence.node, presence.addresses);
+    this.#cards.passedOn({ node: presence.node, stamp: 0, addresses: presence.addresses.filter(isDialable) });
     this.#supervisor.heardOf(presence.node);
     if (presence.news !== undefined) this.onNews(presence.node, presence.news);
   }
@@ -283,8 +338,12 @@ class LibP2pNet implements Net {
   }
 }
 
-/** Where a caller came from, with the port it says it listens on: right where its own addresses mean nothing to us (NAT, containers). */
+/**
+ * Where a caller came from, with the port it says it listens on: right where its own addresses mean nothing to us (NAT, containers). What comes over
+ * WebSocket comes from the ingress, which is not where the caller lives.
+ */
 function observed(hello: Hello, connection: Connection): string[] {
+  if (isWebSocket(connection.remoteAddr)) return [];
   const host = connection.remoteAddr.getComponents()[0]?.value;
   const port = /\/tcp\/(\d+)$/.exec(hello.addresses[0] ?? "")?.[1];
   return connection.direction === "inbound" && host !== undefined && port !== undefined ? [tcpMultiaddr(host, Number(port))] : [];

@@ -6,6 +6,7 @@ import type { Connection, Libp2p } from "@libp2p/interface";
 import { peerIdFromString } from "@libp2p/peer-id";
 import { multiaddr } from "@multiformats/multiaddr";
 import type { NodeId } from "../../protocol/ids.ts";
+import { KNOWN_NODES_MAX } from "../../protocol/limits.ts";
 import type { Log, Meter, System } from "../ports.ts";
 import type { AddressBook } from "./address-book.ts";
 import { type PeerAddress, parsePeerAddress, type Resolver, resolvePeerAddress, withoutPeerId } from "./addresses.ts";
@@ -22,6 +23,8 @@ const RESOLVE_EMPTY_MS = 1_000;
 const SELF_MS = 60_000;
 /** A node that nobody mentions for so long is no longer dialled unless it is wanted. */
 const FORGET_MS = 10 * 60_000;
+/** A connection that ended before this was no success: who takes ours and hangs up at once is not dialled at once again, for ever. */
+const STEADY_MS = 5_000;
 /** Addresses of one node tried in one dial. */
 const ADDRESSES_A_DIAL = 4;
 
@@ -31,6 +34,7 @@ export interface SupervisorOptions {
   readonly book: AddressBook;
   readonly resolver: Resolver;
   readonly ownAddresses: () => readonly string[];
+  readonly isRevoked: (node: NodeId) => boolean;
   readonly defaultPort: number;
   readonly log: Log;
   readonly meter: Meter;
@@ -54,6 +58,7 @@ export class Supervisor {
   readonly #byAddress = new Map<string, Target>();
   readonly #byNode = new Map<NodeId, Target>();
   readonly #heardAt = new Map<NodeId, number>();
+  readonly #connectedAt = new Map<NodeId, number>();
   #wanted = new Set<NodeId>();
   readonly #cancels = new Set<() => void>();
   #stopped = false;
@@ -65,6 +70,7 @@ export class Supervisor {
   /** @param configured addresses to dial for ever. @throws NetError BAD_ADDRESS, before anything is dialled */
   start(configured: readonly string[]): void {
     const { host, defaultPort } = this.#options;
+    host.addEventListener("peer:connect", (event) => this.#connectedAt.set(event.detail.toString() as NodeId, this.#options.system.monotonic()));
     host.addEventListener("peer:disconnect", (event) => this.#disconnected(event.detail.toString() as NodeId));
     const peers = configured.map((text) => parsePeerAddress(text, defaultPort));
     for (const peer of peers) this.#follow(peer, new Set());
@@ -83,9 +89,14 @@ export class Supervisor {
     for (const peer of this.#wanted) this.#nodeTarget(peer);
   }
 
+  wanted(): ReadonlySet<NodeId> {
+    return this.#wanted;
+  }
+
   /** Somebody mentioned this node, or it greeted us: worth a connection for a while. */
   heardOf(node: NodeId): void {
-    if (node === this.#options.self || this.#stopped) return;
+    if (node === this.#options.self || this.#stopped || this.#options.isRevoked(node)) return;
+    if (!this.#byNode.has(node) && this.#byNode.size >= KNOWN_NODES_MAX) return;
     this.#heardAt.set(node, this.#options.system.monotonic());
     this.#nodeTarget(node);
   }
@@ -147,9 +158,11 @@ export class Supervisor {
   }
 
   #disconnected(node: NodeId): void {
+    const lived = this.#options.system.monotonic() - (this.#connectedAt.get(node) ?? Number.NEGATIVE_INFINITY);
+    this.#connectedAt.delete(node);
     for (const target of [...this.#byAddress.values(), ...this.#byNode.values()]) {
       if (target.node !== node) continue;
-      target.attempt = 0;
+      target.attempt = lived < STEADY_MS ? target.attempt + 1 : 0;
       this.#soon(target);
     }
   }
@@ -165,16 +178,15 @@ export class Supervisor {
 
   async #try(target: Target): Promise<void> {
     if (this.#stopped || target.dropped || target.dialling) return;
-    target.node ??= this.#connectedAt(target.name);
+    target.node ??= this.#livesAt(target.name);
     if (target.node !== undefined && this.#isConnected(target.node)) return; // #disconnected calls again
-    const addresses = target.addresses(target.attempt).filter((address) => !this.#options.ownAddresses().includes(withoutPeerId(address)));
+    const addresses = this.#addressesOf(target).filter((address) => !this.#options.ownAddresses().includes(withoutPeerId(address)));
     if (addresses.length === 0) return this.#failed(target, undefined);
     target.dialling = true;
     let problem: unknown;
     try {
       const connection = await this.#connect(addresses);
       target.node = connection.remotePeer.toString() as NodeId;
-      target.attempt = 0;
     } catch (error) {
       problem = error;
     } finally {
@@ -182,6 +194,12 @@ export class Supervisor {
     }
     if (problem !== undefined) this.#failed(target, problem);
     else if (!this.#isConnected(target.node!)) this.#failed(target, undefined); // it ended while we looked away
+  }
+
+  /** A revoked node is not asked for; an address may by now be somebody else's. */
+  #addressesOf(target: Target): readonly string[] {
+    if (this.#byNode.get(target.node!) === target && this.#options.isRevoked(target.node!)) return [];
+    return target.addresses(target.attempt);
   }
 
   #failed(target: Target, error: unknown): void {
@@ -208,7 +226,7 @@ export class Supervisor {
   }
 
   /** The connected node that is known to live at an address, so that it need not be dialled to find out. */
-  #connectedAt(address: string): NodeId | undefined {
+  #livesAt(address: string): NodeId | undefined {
     const { host, book } = this.#options;
     const nodes = host.getPeers().map((peer) => peer.toString() as NodeId);
     return nodes.find((node) => book.of(node).includes(withoutPeerId(address)));

@@ -5,15 +5,24 @@
  * | --- | ----- |
  * | `!format` | store format version (a newer one is refused) |
  * | `!incarnation` | 32 hex digits, born with the directory |
- * | `!layout` | canonical bytes of the layout |
+ * | `!starts` | how often the store was opened, and the ids of the newest of those starts |
+ * | `!layout` | canonical bytes of the layout in force |
  * | `!formation` | state of formation.ts |
+ * | `!vote` | state of consensus.ts |
+ * | `!counted` | the incarnation that has begun to count |
  * | `!clock` | highest clock value stored |
  * | `!peers` | address book |
+ * | `l/version` | layouts this node adopted, the newest of them; version in 12 hex digits |
+ * | `t/writer` | what another member told last: its start, frontiers and marks |
  * | `f/ppp` | frontier of the partition (full replica): writer, seq, header hash of each stream |
  * | `w/ppp` | marks of the partition (witness), likewise |
  * | `d/ppp/writer/n` | log: header bytes, body bytes |
  * | `s/ppp/writer/n` | sealed delta a witness keeps |
  * | `k/ppp/key` | executions of an idempotency key |
+ * | `e/ppp` | per stream: bodies of the log are erased up to, and to be erased up to |
+ * | `o/ppp` | this node's own streams of a partition that was dropped: their last seq and hash, so that no number is used again |
+ * | `q/ppp` | the rows of a full replica are being cleared, or replaced by a snapshot: until it is gone they count as none |
+ * | `z/ppp` | the rows of a witness are being cleared |
  * | `n/ppp` | how many visible concepts, links, turns and memories the partition has |
  * | `r/ppp/tenant/kind/id` | materialised record |
  * | `i/ppp/tenant/...` | rows of the search index |
@@ -31,21 +40,30 @@ export const STORE_FORMAT = 1;
 export const META = {
   format: "!format",
   incarnation: "!incarnation",
+  starts: "!starts",
   layout: "!layout",
   formation: "!formation",
+  vote: "!vote",
+  counted: "!counted",
   clock: "!clock",
   peers: "!peers",
 } as const;
-export type MetaKey = Exclude<keyof typeof META, "format" | "incarnation">;
+export type MetaKey = Exclude<keyof typeof META, "format" | "incarnation" | "starts">;
 
 const digits = Array.from({ length: 257 }, (_, partition) => String(partition).padStart(3, "0"));
 const at = (partition: Partition): string => digits[partition] as string;
 const n = (seq: number): string => seq.toString(16).padStart(12, "0");
 
 export const keys = {
+  layout: (version: number): string => `l/${n(version)}`,
+  told: (writer: WriterId): string => `t/${writer}`,
   frontier: (partition: Partition): string => `f/${at(partition)}`,
   marks: (partition: Partition): string => `w/${at(partition)}`,
   counts: (partition: Partition): string => `n/${at(partition)}`,
+  erased: (partition: Partition): string => `e/${at(partition)}`,
+  ownHeads: (partition: Partition): string => `o/${at(partition)}`,
+  replacing: (partition: Partition): string => `q/${at(partition)}`,
+  clearingWitness: (partition: Partition): string => `z/${at(partition)}`,
   log: (partition: Partition, writer: WriterId, seq: number): string => `d/${at(partition)}/${writer}/${n(seq)}`,
   sealed: (partition: Partition, writer: WriterId, seq: number): string => `s/${at(partition)}/${writer}/${n(seq)}`,
   idempotency: (partition: Partition, key: KeyHash): string => `k/${at(partition)}/${key}`,
@@ -61,6 +79,11 @@ export const ranges = {
   frontiers: () => under("f"),
   marks: () => under("w"),
   counts: () => under("n"),
+  erased: () => under("e"),
+  ownHeads: () => under("o"),
+  replacing: () => under("q"),
+  clearingWitness: () => under("z"),
+  layouts: () => under("l"),
   records: (partition: Partition) => under(`r/${at(partition)}`),
   sealed: () => under("s"),
   index: (partition: Partition, tenant: string) => under(`i/${at(partition)}/${tenant}`),
@@ -72,9 +95,42 @@ export function sealedAt(key: string): { partition: Partition; writer: WriterId;
   return { partition: Number(partition) as Partition, writer: writer as WriterId, seq: Number.parseInt(seq as string, 16) };
 }
 
-/** Partition out of `f/ppp`, `w/ppp` or `n/ppp`. */
+/** Version out of `l/version`. */
+export function versionAt(key: string): number {
+  return Number.parseInt(key.slice(2), 16);
+}
+
+/** Partition out of a key that begins as `f/ppp` does. */
 export function partitionAt(key: string): Partition {
-  return Number(key.slice(2)) as Partition;
+  return Number(key.slice(2, 5)) as Partition;
+}
+
+/** A node may be both of one partition while the layout changes. */
+export type Holding = "replica" | "witness";
+
+/** What belongs to a holding of a partition: single rows, then ranges. */
+export function rowsOf(
+  partition: Partition,
+  what: Holding,
+): { readonly single: readonly string[]; readonly ranges: readonly { gte: string; lt: string }[] } {
+  const all = (prefix: string) => under(`${prefix}/${at(partition)}`);
+  if (what === "witness") return { single: [keys.marks(partition)], ranges: [all("s")] };
+  return { single: [keys.frontier(partition), keys.counts(partition), keys.erased(partition)], ranges: ["r", "i", "k", "d"].map(all) };
+}
+
+/** Whether a row belongs to a full replica's copy of the partition. */
+export function isOfReplica(key: string, partition: Partition): boolean {
+  return key.slice(1, 5) === `/${at(partition)}` && "dkrifne".includes(key.charAt(0));
+}
+export function isOfWitness(key: string, partition: Partition): boolean {
+  return key.slice(1, 5) === `/${at(partition)}` && "sw".includes(key.charAt(0));
+}
+
+/** What a snapshot of a partition consists of, in the order of its keys; rows of the index are made anew by who receives it. */
+export function snapshotRanges(partition: Partition): readonly { gte: string; lt: string }[] {
+  const one = (key: string) => ({ gte: key, lt: `${key}\u0000` });
+  const all = (prefix: string) => under(`${prefix}/${at(partition)}`);
+  return [all("d"), one(keys.erased(partition)), all("k"), one(keys.counts(partition)), all("r")];
 }
 
 /** Bytes that an encoder leaves free for the checksum. */

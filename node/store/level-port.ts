@@ -13,7 +13,8 @@ export interface Level {
   put(key: string, value: Uint8Array, options: { sync: boolean }): Promise<void>;
   /** Atomic; resolves after fsync when `sync`. */
   batch(operations: readonly LevelOperation[], options: { sync: boolean }): Promise<void>;
-  iterator(range: { gte: string; lt: string; snapshot?: LevelSnapshot }): AsyncIterable<[string, Uint8Array]>;
+  /** In key order. With `values: false` the values are not read. */
+  iterator(range: { gte: string; lt: string; snapshot?: LevelSnapshot; values?: false }): AsyncIterable<[string, Uint8Array]>;
   snapshot(): LevelSnapshot;
   close(): Promise<void>;
 }

@@ -58,7 +58,7 @@ class LevelOfClassic implements Level {
     }
     await batch.write(options as object);
   }
-  iterator(range: { gte: string; lt: string; snapshot?: LevelSnapshot }): AsyncIterable<[string, Uint8Array]> {
+  iterator(range: { gte: string; lt: string; snapshot?: LevelSnapshot; values?: false }): AsyncIterable<[string, Uint8Array]> {
     return this.#db.iterator(range as object);
   }
   snapshot(): LevelSnapshot {

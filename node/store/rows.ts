@@ -1,9 +1,9 @@
 /** The values behind the keys, to and from bytes. `reserve`: bytes an encoder leaves free in front, for the checksum. */
 
 import type { Hlc } from "../../protocol/clock.ts";
-import { asArray, asCount, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
+import { asArray, asBytes, asCount, asText, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
-import type { Head, StreamHead } from "../../protocol/frontier.ts";
+import { asHeads, type Head, headsToWire, type StreamHead } from "../../protocol/frontier.ts";
 import { asHlc } from "../../protocol/graph/parts.ts";
 import type { Partition, WriterId } from "../../protocol/ids.ts";
 import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
@@ -75,4 +75,74 @@ export function encodeCounts(counts: RecordCounts): Uint8Array {
 export function decodeCounts(bytes: Uint8Array): RecordCounts {
   const [concept, link, turn, memory] = asArray(decodeWire(bytes, 64), "counts", 4);
   return { concept: asCount(concept, "concepts"), link: asCount(link, "links"), turn: asCount(turn, "turns"), memory: asCount(memory, "memories") };
+}
+
+/** Bytes of the id of one start. */
+export const START_ID_BYTES = 16;
+
+/** How often the store was opened by a driver, and the newest of those starts: 32 hex digits each, the newest last. */
+export interface Starts {
+  readonly count: number;
+  readonly newest: readonly string[];
+}
+export function encodeStarts({ count, newest }: Starts): Uint8Array {
+  return encodeWire([count, Buffer.from(newest.join(""), "hex")]);
+}
+export function decodeStarts(bytes: Uint8Array): Starts {
+  const [count, ids] = asArray(decodeWire(bytes, bytes.length), "starts", 2);
+  const hex = Buffer.from(asBytes(ids, "ids of starts")).toString("hex");
+  return { count: asCount(count, "starts"), newest: hex.match(new RegExp(`.{${2 * START_ID_BYTES}}`, "g")) ?? [] };
+}
+
+/** One start of a node's process: the how manieth of its store, and a random id. */
+export interface Start {
+  readonly count: number;
+  readonly id: string;
+}
+
+/** What another member told this node last. */
+export interface Told {
+  readonly start: Start;
+  readonly frontiers: readonly StreamHead[];
+  readonly marks: readonly StreamHead[];
+}
+export function encodeTold({ start, frontiers, marks }: Told): Uint8Array {
+  return encodeWire([start.count, start.id, headsToWire(frontiers), headsToWire(marks)]);
+}
+export function decodeTold(bytes: Uint8Array): Told {
+  const [count, id, frontiers, marks] = asArray(decodeWire(bytes, bytes.length), "told", 4);
+  return {
+    start: { count: asCount(count, "start"), id: asText(id, "id of a start") },
+    frontiers: asHeads(frontiers, Number.POSITIVE_INFINITY),
+    marks: asHeads(marks, Number.POSITIVE_INFINITY),
+  };
+}
+
+/** Of one stream of the log: bodies are gone up to `done`, and are to go up to `to`. */
+export interface Erased {
+  readonly done: number;
+  readonly to: number;
+}
+export function encodeErased(erased: ReadonlyMap<WriterId, Erased>): Uint8Array {
+  return encodeWire([...erased].sort(([a], [b]) => (a < b ? -1 : 1)).map(([writer, { done, to }]) => [writer, done, to]));
+}
+export function decodeErased(bytes: Uint8Array): Map<WriterId, Erased> {
+  return new Map(
+    asArray(decodeWire(bytes, bytes.length), "erased").map((row) => {
+      const [writer, done, to] = asArray(row, "erased stream", 3);
+      return [asToken<WriterId>(writer, "writer"), { done: asCount(done, "done"), to: asCount(to, "to") }];
+    }),
+  );
+}
+
+/** Why a full replica's rows are on their way out: it was dropped, or a snapshot takes their place, which must contain what was held. */
+export type Replacing = { readonly what: "drop" } | { readonly what: "copy"; readonly source: string; readonly held: readonly StreamHead[] };
+
+export function encodeReplacing(replacing: Replacing): Uint8Array {
+  return encodeWire(replacing.what === "drop" ? [] : [replacing.source, headsToWire(replacing.held)]);
+}
+export function decodeReplacing(bytes: Uint8Array): Replacing {
+  const row = asArray(decodeWire(bytes, bytes.length), "replacing");
+  if (row.length === 0) return { what: "drop" };
+  return { what: "copy", source: asText(row[0], "source"), held: asHeads(row[1], Number.POSITIVE_INFINITY) };
 }

@@ -6,6 +6,7 @@
 import { type Hlc, laterHlc } from "../../protocol/clock.ts";
 import { type Delta, parseDelta } from "../../protocol/delta.ts";
 import type { Batch } from "../../protocol/effects.ts";
+import { ProtocolError } from "../../protocol/errors.ts";
 import type { Head, StreamHead } from "../../protocol/frontier.ts";
 import { decodeRecord, encodeRecord, isVisible } from "../../protocol/graph/record.ts";
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
@@ -13,7 +14,7 @@ import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import { headOf, type StagedState } from "../../protocol/replica.ts";
 import type { GraphIndex, RecordChange } from "../ports.ts";
-import { CHECKSUM_BYTES, keys, META, protect, seal, unprotect } from "./keyspace.ts";
+import { CHECKSUM_BYTES, type Holding, isOfReplica, isOfWitness, keys, META, partitionAt, protect, seal, unprotect } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
 import {
   decodeExecutions,
@@ -67,6 +68,8 @@ export class Staged implements StagedState {
   readonly #partitions = new Map<string, Partition>();
   readonly #counts: Map<Partition, RecordCounts>;
   readonly #counted = new Set<Partition>();
+  /** Rows on disk that are on their way out: they are read by nobody, and none is added. */
+  readonly #closed: Readonly<Record<Holding, Set<Partition>>> = { replica: new Set(), witness: new Set() };
 
   constructor(
     db: Level,
@@ -127,11 +130,14 @@ export class Staged implements StagedState {
     const name = keys.log(partition, writer, seq);
     const row = this.#row(name);
     if (row !== undefined && row !== GONE && "delta" in row) return row.delta;
-    const value = this.#db.getSync(name);
+    const value = this.#isClosed(name) ? undefined : this.#db.getSync(name);
     return value === undefined ? undefined : parseDelta(...decodePair(unprotect(name, value)));
   }
 
   stage(batch: Batch): void {
+    const partition = batch.type === "mark" ? batch.head.partition : batch.type === "forget" ? batch.partition : batch.delta.header.partition;
+    if (this.#closed[batch.type === "delta" ? "replica" : "witness"].has(partition))
+      throw new ProtocolError("INVARIANT", "a batch for a partition whose rows are being cleared", { partition, type: batch.type });
     this.#batches.push(batch);
     switch (batch.type) {
       case "delta":
@@ -161,6 +167,57 @@ export class Staged implements StagedState {
     heads.set(head.writer, head);
     const key = isReplica ? keys.frontier(head.partition) : keys.marks(head.partition);
     this.#touched.set(key, { key, heads });
+  }
+
+  // ---- a partition goes, or is replaced as a whole ---------------------------------------------------------------
+
+  /** From here on nothing of it is read, and staging for it is a mistake. */
+  close(partition: Partition, what: Holding): void {
+    this.#closed[what].add(partition);
+  }
+
+  /** Staged is only what is in memory: rows that wait are forgotten with their batches, so nobody hears that they are durable. Not while a flush runs. */
+  forget(partition: Partition, what: Holding): void {
+    const isOf = what === "replica" ? isOfReplica : isOfWitness;
+    for (const map of [this.#rows, this.#touched, this.#cache]) for (const key of map.keys()) if (isOf(key, partition)) map.delete(key);
+    this.#absent.clear();
+    const stays = (batch: Batch): boolean => {
+      if ((batch.type === "delta") !== (what === "replica")) return true;
+      return (batch.type === "mark" ? batch.head.partition : batch.type === "forget" ? batch.partition : batch.delta.header.partition) !== partition;
+    };
+    this.#batches = this.#batches.filter(stays);
+    if (what === "replica") {
+      this.#changes = this.#changes.filter(({ tenant }) => this.#partitionOf(tenant) !== partition);
+      this.#frontiers.delete(partition);
+      this.#counts.delete(partition);
+      this.#counted.delete(partition);
+      this.#index.dropped(partition);
+    } else {
+      this.#marks.delete(partition);
+      for (const stream of this.#sealed.keys()) if (stream.startsWith(`${partition}/`)) this.#sealed.delete(stream);
+    }
+  }
+
+  /** The rows are gone, or all of the new ones are there. */
+  open(partition: Partition, what: Holding, copied?: { heads: readonly StreamHead[]; counts: RecordCounts }): void {
+    this.#closed[what].delete(partition);
+    this.#absent.clear();
+    if (copied === undefined) return;
+    this.#counts.set(partition, copied.counts);
+    for (const head of copied.heads) headsOf(this.#frontiers, partition).set(head.writer, { seq: head.seq, hash: head.hash });
+    this.#index.dropped(partition);
+  }
+
+  isClosed(partition: Partition, what: Holding): boolean {
+    return this.#closed[what].has(partition);
+  }
+
+  get highWater(): Hlc {
+    return this.#highWater;
+  }
+  /** What a snapshot brought was given out by somebody: no lower value is given out here. */
+  raiseHighWater(hlc: Hlc): void {
+    this.#highWater = laterHlc(this.#highWater, hlc);
   }
 
   // ---- flushing ------------------------------------------------------------------------------------------------
@@ -246,8 +303,12 @@ export class Staged implements StagedState {
     return record;
   }
 
+  #isClosed(key: string): boolean {
+    return this.#closed.replica.size > 0 && this.#closed.replica.has(partitionAt(key));
+  }
+
   #get(key: string): Uint8Array | undefined {
-    if (this.#absent.has(key)) return undefined;
+    if (this.#absent.has(key) || this.#isClosed(key)) return undefined;
     const value = this.#db.getSync(key);
     if (value === undefined) {
       if (this.#absent.size >= ABSENT_MAX) this.#absent.clear();

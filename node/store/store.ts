@@ -9,9 +9,38 @@ import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
-import { keys, META, type MetaKey, partitionAt, protect, ranges, STORE_FORMAT, sealedAt, under, unprotect } from "./keyspace.ts";
-import type { Level } from "./level-port.ts";
-import { decodeCounts, decodeHeads, decodeHlc, decodePair, type RecordCounts } from "./rows.ts";
+import { beginClearing, clearRows, endClearing, finishClearing, type InOrder } from "./clearing.ts";
+import {
+  type Holding,
+  keys,
+  META,
+  type MetaKey,
+  partitionAt,
+  protect,
+  ranges,
+  STORE_FORMAT,
+  sealedAt,
+  under,
+  unprotect,
+  versionAt,
+} from "./keyspace.ts";
+import type { Level, LevelOperation } from "./level-port.ts";
+import {
+  decodeCounts,
+  decodeHeads,
+  decodeHlc,
+  decodePair,
+  decodeStarts,
+  decodeTold,
+  encodeStarts,
+  encodeTold,
+  type RecordCounts,
+  type Replacing,
+  START_ID_BYTES,
+  type Start,
+  type Starts,
+  type Told,
+} from "./rows.ts";
 import { type Flush, Staged } from "./staged.ts";
 import { StoreError } from "./store-error.ts";
 
@@ -33,18 +62,42 @@ export interface StoreSnapshot {
   close(): Promise<void>;
 }
 
-export class Store {
+/** Starts whose ids are kept: ten years of one a day. */
+const STARTS_KEPT = 4096;
+/** Layouts kept besides the one in force. */
+const LAYOUTS_KEPT = 256;
+
+interface Opened {
   readonly incarnation: Incarnation;
   readonly staged: Staged;
   readonly streams: StoredStreams;
-  readonly #db: Level;
-  #flush: Promise<void> = Promise.resolve();
+  readonly starts: Starts;
+  readonly ownHeads: readonly StreamHead[];
+  readonly incomplete: ReadonlyMap<Partition, readonly StreamHead[]>;
+}
 
-  private constructor(db: Level, incarnation: Incarnation, staged: Staged, streams: StoredStreams) {
+export class Store {
+  readonly staged: Staged;
+  /** As loaded. */
+  readonly streams: StoredStreams;
+  readonly #db: Level;
+  #incarnation: Incarnation;
+  #starts: Starts;
+  readonly #ownHeads = new Map<Partition, readonly StreamHead[]>();
+  readonly #incomplete: Map<Partition, readonly StreamHead[]>;
+  #writes: Promise<unknown> = Promise.resolve();
+  /** Per partition and holding, what clears or replaces its rows: one after the other. */
+  readonly #replacing = new Map<string, Promise<unknown>>();
+
+  private constructor(db: Level, opened: Opened) {
     this.#db = db;
-    this.incarnation = incarnation;
-    this.staged = staged;
-    this.streams = streams;
+    this.#incarnation = opened.incarnation;
+    this.staged = opened.staged;
+    this.streams = opened.streams;
+    this.#starts = opened.starts;
+    for (const [partition, heads] of Map.groupBy(opened.ownHeads, (head) => head.partition)) this.#ownHeads.set(partition, heads);
+    this.#incomplete = new Map(opened.incomplete);
+    for (const partition of this.#incomplete.keys()) this.staged.close(partition, "replica");
   }
 
   /**
@@ -71,6 +124,7 @@ export class Store {
     const incarnation = await db.get(META.incarnation);
     if (incarnation === undefined)
       throw new StoreError("CORRUPT", "the store has a format but no incarnation; replace this node's disk, its peers hold the data");
+    const copies = await finishClearing(db);
     const streams: { frontiers: StreamHead[]; marks: StreamHead[] } = { frontiers: [], marks: [] };
     for await (const [key, value] of db.iterator(ranges.frontiers())) streams.frontiers.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
     for await (const [key, value] of db.iterator(ranges.marks())) streams.marks.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
@@ -80,8 +134,17 @@ export class Store {
     for await (const [key, value] of db.iterator(ranges.counts())) counts.set(partitionAt(key), decodeCounts(unprotect(key, value)));
     const clock = await db.get(META.clock);
     const highWater = clock === undefined ? HLC_ZERO : decodeHlc(unprotect(META.clock, clock));
-    const staged = new Staged(db, index, { ...streams, sealed, highWater, counts });
-    const store = new Store(db, words.decode(unprotect(META.incarnation, incarnation)) as Incarnation, staged, streams);
+    const ownHeads: StreamHead[] = [];
+    for await (const [key, value] of db.iterator(ranges.ownHeads())) ownHeads.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
+    const starts = await db.get(META.starts);
+    const store = new Store(db, {
+      incarnation: words.decode(unprotect(META.incarnation, incarnation)) as Incarnation,
+      staged: new Staged(db, index, { ...streams, sealed, highWater, counts }),
+      streams,
+      starts: starts === undefined ? { count: 0, newest: [] } : decodeStarts(unprotect(META.starts, starts)),
+      ownHeads,
+      incomplete: new Map([...copies].map(([partition, { held }]) => [partition, held])),
+    });
     store.highWater = highWater;
     return store;
   }
@@ -90,12 +153,24 @@ export class Store {
   highWater = HLC_ZERO;
 
   /** Writes what is staged; resolves after fsync. @throws StoreError FAILED: nothing may be acknowledged any more */
-  async flush(): Promise<Flush> {
+  flush(): Promise<Flush> {
+    return this.#inOrder(() => this.staged.flush());
+  }
+
+  /** One write at a time, in the order asked: a partition that goes must not meet a batch of its rows that is still on its way. */
+  readonly #inOrder: InOrder = async (write) => {
+    const done = this.#writes.then(write);
+    this.#writes = done.catch(() => undefined);
     try {
-      return await this.staged.flush();
+      return await done;
     } catch (error) {
+      if (error instanceof StoreError) throw error;
       throw new StoreError("FAILED", `writing to the data folder failed: ${(error as Error).message}`, error);
     }
+  };
+
+  #put(operations: readonly LevelOperation[], sync: boolean): Promise<void> {
+    return this.#inOrder(() => this.#db.batch(operations, { sync }));
   }
 
   async meta(key: MetaKey): Promise<Uint8Array | undefined> {
@@ -103,15 +178,126 @@ export class Store {
     return value === undefined ? undefined : unprotect(META[key], value);
   }
 
-  /** Resolves after fsync; one after the other, in the order asked. */
-  async putMeta(key: MetaKey, payload: Uint8Array): Promise<void> {
-    const put = this.#flush.then(() => this.#db.put(META[key], protect(payload), { sync: true }));
-    this.#flush = put.catch(() => undefined);
-    try {
-      await put;
-    } catch (error) {
-      throw new StoreError("FAILED", `writing to the data folder failed: ${(error as Error).message}`, error);
-    }
+  /** Resolves after fsync. */
+  putMeta(key: MetaKey, payload: Uint8Array): Promise<void> {
+    return this.#put([{ type: "put", key: META[key], value: protect(payload) }], true);
+  }
+
+  get incarnation(): Incarnation {
+    return this.#incarnation;
+  }
+
+  /**
+   * Another incarnation for the same data: what it holds stays, but as a new writer, which has counted and voted for nothing yet. For data that may be a
+   * copy of what another process goes on with (P4).
+   */
+  async renewIncarnation(randomBytes: (length: number) => Uint8Array): Promise<Incarnation> {
+    const incarnation = Buffer.from(randomBytes(16)).toString("hex") as Incarnation;
+    const operations: LevelOperation[] = [
+      { type: "put", key: META.incarnation, value: protect(text.encode(incarnation)) },
+      { type: "del", key: META.counted },
+      { type: "del", key: META.vote },
+    ];
+    await this.#put(operations, true);
+    this.#incarnation = incarnation;
+    return incarnation;
+  }
+
+  // ---- starts, and what others told ------------------------------------------------------------------------------
+
+  /** Once at every start of the process, before anybody is told of it. Resolves after fsync. */
+  async beginStart(randomBytes: (length: number) => Uint8Array): Promise<Start> {
+    const id = Buffer.from(randomBytes(START_ID_BYTES)).toString("hex");
+    const starts: Starts = { count: this.#starts.count + 1, newest: [...this.#starts.newest, id].slice(-STARTS_KEPT) };
+    await this.#put([{ type: "put", key: META.starts, value: protect(encodeStarts(starts)) }], true);
+    this.#starts = starts;
+    return { count: starts.count, id };
+  }
+
+  /** @returns the id of the count-th start (from 1), undefined when it has not been or is too long ago */
+  startAt(count: number): string | undefined {
+    const { newest } = this.#starts;
+    return newest[count - 1 - (this.#starts.count - newest.length)];
+  }
+
+  async told(writer: WriterId): Promise<Told | undefined> {
+    const key = keys.told(writer);
+    const value = await this.#db.get(key);
+    return value === undefined ? undefined : decodeTold(unprotect(key, value));
+  }
+
+  /** Without an fsync of its own: the next group commit makes it durable. @param told undefined: the member is gone for good */
+  putTold(writer: WriterId, told: Told | undefined): Promise<void> {
+    const key = keys.told(writer);
+    return this.#put([told === undefined ? { type: "del", key } : { type: "put", key, value: protect(encodeTold(told)) }], false);
+  }
+
+  // ---- layouts -----------------------------------------------------------------------------------------------------
+
+  /** The layout in force from now on, and one more of the history. Resolves after fsync. */
+  async putLayout(version: number, bytes: Uint8Array): Promise<void> {
+    const value = protect(bytes);
+    const key = keys.layout(version);
+    const known: string[] = [];
+    for await (const [name] of this.#db.iterator({ ...ranges.layouts(), values: false })) if (name !== key) known.push(name);
+    const tooMany = known.slice(0, Math.max(0, known.length + 1 - LAYOUTS_KEPT));
+    await this.#put(
+      [{ type: "put", key, value }, { type: "put", key: META.layout, value }, ...tooMany.map((name): LevelOperation => ({ type: "del", key: name }))],
+      true,
+    );
+  }
+
+  /** Layouts this node adopted, the oldest first. */
+  async layoutHistory(): Promise<{ readonly version: number; readonly bytes: Uint8Array }[]> {
+    const out: { version: number; bytes: Uint8Array }[] = [];
+    for await (const [key, value] of this.#db.iterator(ranges.layouts())) out.push({ version: versionAt(key), bytes: unprotect(key, value) });
+    return out;
+  }
+
+  // ---- partitions that go ------------------------------------------------------------------------------------------
+
+  /** How far this node's own streams went in partitions it has dropped since: the next number is above it (P4). */
+  ownHeads(partition: Partition): readonly StreamHead[] {
+    return this.#ownHeads.get(partition) ?? [];
+  }
+
+  /** Partitions whose copy a crash interrupted, with what was held before: they hold nothing, and count only once a snapshot has taken their place. */
+  get incomplete(): ReadonlyMap<Partition, readonly StreamHead[]> {
+    return this.#incomplete;
+  }
+
+  /**
+   * This node is no replica (no witness) of the partition any more: its rows go. From the call on nothing may be staged for it until the promise resolves;
+   * what is staged and not flushed is forgotten, and never reported as durable.
+   * @param own this node's writer
+   */
+  dropPartition(partition: Partition, what: Holding, own: WriterId): Promise<void> {
+    return this.#replace(partition, what, async () => {
+      await this.#beginClearing(partition, what, own, { what: "drop" });
+      await clearRows(this.#db, partition, what, this.#inOrder);
+      await this.#inOrder(() => endClearing(this.#db, partition, what));
+      if (what === "replica") this.#incomplete.delete(partition);
+      this.staged.open(partition, what);
+    });
+  }
+
+  async #beginClearing(partition: Partition, what: Holding, own: WriterId, replacing: Replacing): Promise<void> {
+    await this.#inOrder(async () => {
+      this.staged.forget(partition, what);
+      this.#ownHeads.set(partition, await beginClearing(this.#db, partition, what, own, replacing));
+    });
+  }
+
+  #replace<T>(partition: Partition, what: Holding, work: () => Promise<T>): Promise<T> {
+    this.staged.close(partition, what);
+    const name = `${what}/${partition}`;
+    const done = (this.#replacing.get(name) ?? Promise.resolve()).then(() => {
+      this.staged.close(partition, what);
+      return work();
+    });
+    const settled = done.catch(() => undefined).then(() => void (this.#replacing.get(name) === settled && this.#replacing.delete(name)));
+    this.#replacing.set(name, settled);
+    return done;
   }
 
   /** For decisions: everything staged included. */

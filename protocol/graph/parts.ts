@@ -1,6 +1,7 @@
 /** The parts that records and deltas are made of, to and from the wire. Maps become lists in the order of their keys, so equal values give equal bytes. */
 import type { Hlc } from "../clock.ts";
 import { asArray, asCount, asFinite, asText, asToken, type Wire } from "../codec.ts";
+import { ProtocolError } from "../errors.ts";
 import type { KeyHash, WriterId } from "../ids.ts";
 import type { Counter, Dot, Editable, Execution, Register, Share, Version } from "./records.ts";
 
@@ -21,23 +22,42 @@ export const counterToWire = (value: Counter): Wire => [
 ];
 const execution = (value: Execution): Wire => [value.writer, value.seq, value.mass, value.hlc];
 
+/**
+ * A map as it is written: rows of `length` items in the order of their first, which is text, each once. Any other order would be other bytes for one value.
+ * @throws ProtocolError MALFORMED
+ */
+export function asPairs(wire: Wire | undefined, what: string, length: number): readonly (readonly Wire[])[] {
+  let before: string | undefined;
+  return asArray(wire, what).map((item) => {
+    const row = asArray(item, what, length);
+    const key = asText(row[0], what);
+    if (before !== undefined && before >= key) throw new ProtocolError("MALFORMED", `${what} out of order, or twice`);
+    before = key;
+    return row;
+  });
+}
+
+/** What was counted is never below 0. */
+export function asMass(wire: Wire | undefined): number {
+  const mass = asFinite(wire, "mass");
+  if (mass < 0) throw new ProtocolError("MALFORMED", "a negative mass");
+  return mass;
+}
+
 export function asShares(wire: Wire | undefined): Record<WriterId, Share> {
   const out: Record<WriterId, Share> = {};
-  for (const row of asArray(wire, "shares")) {
-    const [writer, mass, hlc, seq] = asArray(row, "share", 4);
-    out[asToken<WriterId>(writer, "writer")] = { mass: asFinite(mass, "mass"), hlc: asHlc(hlc), seq: asCount(seq, "seq") };
-  }
+  for (const [writer, mass, hlc, seq] of asPairs(wire, "shares", 4))
+    out[asToken<WriterId>(writer, "writer")] = { mass: asMass(mass), hlc: asHlc(hlc), seq: asCount(seq, "seq") };
   return out;
 }
 
 export function asCounter(wire: Wire | undefined): Counter {
   const [totals, removed, repeats] = asArray(wire, "counter", 3);
   const out: Record<KeyHash, Execution[]> = {};
-  for (const row of asArray(repeats, "repeats")) {
-    const [key, all] = asArray(row, "repeat", 2);
+  for (const [key, all] of asPairs(repeats, "repeats", 2)) {
     out[asToken<KeyHash>(key, "key")] = asArray(all, "executions").map((one) => {
       const [writer, seq, mass, hlc] = asArray(one, "execution", 4);
-      return { writer: asToken<WriterId>(writer, "writer"), seq: asCount(seq, "seq"), mass: asFinite(mass, "mass"), hlc: asHlc(hlc) };
+      return { writer: asToken<WriterId>(writer, "writer"), seq: asCount(seq, "seq"), mass: asMass(mass), hlc: asHlc(hlc) };
     });
   }
   return { totals: asShares(totals), removed: asShares(removed), repeats: out };
@@ -68,10 +88,7 @@ function asDots(wire: Wire | undefined): readonly Dot[] {
 
 export function asSaw(wire: Wire | undefined): Record<WriterId, number> {
   const out: Record<WriterId, number> = {};
-  for (const pair of asArray(wire, "saw")) {
-    const [writer, seq] = asArray(pair, "saw entry", 2);
-    out[asToken<WriterId>(writer, "writer")] = asCount(seq, "seq");
-  }
+  for (const [writer, seq] of asPairs(wire, "saw", 2)) out[asToken<WriterId>(writer, "writer")] = asCount(seq, "seq");
   return out;
 }
 export const sawToWire = (saw: Readonly<Record<WriterId, number>>): Wire => sortedEntries(saw).map(([writer, seq]) => [writer, seq]);

@@ -4,7 +4,7 @@ import type { KeyHash, WriterId } from "../ids.ts";
 import { conceptIsVisible, mergeConcepts } from "./concept.ts";
 import { linkIsVisible, mergeLinks } from "./link.ts";
 import { memoryHasArrived, mergeMemories } from "./memory.ts";
-import { asCounter, asEditable, asHlc, asRegister, asTexts, counterToWire, editableToWire, registerToWire, sortedEntries } from "./parts.ts";
+import { asCounter, asEditable, asHlc, asPairs, asRegister, asTexts, counterToWire, editableToWire, registerToWire, sortedEntries } from "./parts.ts";
 import type { ConceptType, GraphRecord, Kind, Register, RegisterRecord } from "./records.ts";
 import { mergeFields } from "./register.ts";
 import { mergeTombstones } from "./tombstone.ts";
@@ -43,7 +43,7 @@ export function encodeRecord(record: GraphRecord, reserve = 0): Uint8Array {
 
 /** Of stored bytes, never of a peer's: a record has no bound of its own, as concurrent edits of a long text are all kept. @throws ProtocolError MALFORMED */
 export function decodeRecord(bytes: Uint8Array): GraphRecord {
-  return fromWire(decodeWire(bytes, bytes.length));
+  return fromWire(decodeWire(bytes, bytes.length, bytes.length));
 }
 
 function toWire(record: GraphRecord): Wire {
@@ -95,9 +95,12 @@ function toWire(record: GraphRecord): Wire {
   }
 }
 
+const RECORD_ITEMS: Readonly<Record<string, number>> = { c: 6, l: 4, t: 13, m: 10, x: 5, g: 2 };
+
 function fromWire(wire: Wire): GraphRecord {
-  const row = asArray(wire, "record");
-  switch (row[0]) {
+  const kind = asText(asArray(wire, "record")[0], "kind of record", 1);
+  const row = asArray(wire, "record", Object.hasOwn(RECORD_ITEMS, kind) ? RECORD_ITEMS[kind] : undefined);
+  switch (kind) {
     case "c":
       return {
         kind: "concept",
@@ -148,10 +151,7 @@ function fromWire(wire: Wire): GraphRecord {
       };
     case "g": {
       const fields: RegisterRecord["fields"] = Object.fromEntries(
-        asArray(row[1], "fields").map((pair) => {
-          const [field, value] = asArray(pair, "field", 2);
-          return [asText(field, "field name"), asRegister(value)];
-        }),
+        asPairs(row[1], "fields", 2).map(([field, value]) => [asText(field, "field name"), asRegister(value)]),
       );
       return { kind: "register", fields };
     }

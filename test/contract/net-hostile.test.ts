@@ -5,7 +5,7 @@ import { createKeyring } from "../../crypto/keyring.ts";
 import { FRAME_KIND } from "../../node/net/frames.ts";
 import { encodeHello } from "../../node/net/hello.ts";
 import { createFederationHost, identitiesOf } from "../../node/net/hosts.ts";
-import { FEDERATION_PROTOCOL } from "../../node/net/links.ts";
+import { FEDERATION_PROTOCOLS } from "../../node/net/links.ts";
 import { Refusals } from "../../node/net/refusals.ts";
 import { system } from "../../node/system.ts";
 import type { NodeId } from "../../protocol/ids.ts";
@@ -29,23 +29,25 @@ interface Liar {
 async function liarAt(alice: TestNet, seed = 9_000): Promise<Liar> {
   const identities = await identitiesOf(nodeKey(seed));
   const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+  const meter = { count() {}, observe() {} };
   const host = await createFederationHost(
     {
       identity: identities.federation,
       listen: "/ip4/127.0.0.1/tcp/0",
       keyring: createKeyring([SECRET]),
       isKnown: () => true,
-      refusals: new Refusals(quiet, { count() {}, observe() {} }, system),
+      isRevoked: () => false,
+      refusals: new Refusals(quiet, meter, system),
+      meter,
       system,
     },
-    () => ({ status: 200, body: {} }),
-    new Set(),
+    { health: () => ({ status: 200, body: {} }), sockets: new Set() },
   );
   members.push(host);
-  await host.handle(FEDERATION_PROTOCOL, (stream) => stream.addEventListener("message", () => undefined));
+  await host.handle(FEDERATION_PROTOCOLS, (stream) => stream.addEventListener("message", () => undefined));
   await host.start();
   const connection = await host.dial(multiaddr(`/ip4/127.0.0.1/tcp/${alice.port()}`));
-  const stream = await connection.newStream(FEDERATION_PROTOCOL);
+  const stream = await connection.newStream(FEDERATION_PROTOCOLS);
   return { id: host.peerId.toString() as NodeId, connection, stream, gossipId: identities.gossip.id };
 }
 
@@ -54,7 +56,7 @@ function frame(kind: number, body: Uint8Array, claimed = body.length): Uint8Arra
 }
 
 const helloOf = (liar: Liar, session = "0".repeat(32)) =>
-  frame(FRAME_KIND.hello, encodeHello({ session, addresses: [], gossip: { id: liar.gossipId, addresses: [] } }));
+  frame(FRAME_KIND.hello, encodeHello({ session, addresses: [], stamp: 1, gossip: { id: liar.gossipId, addresses: [] }, secretIds: [] }, 2));
 
 describe("a member that does not keep to the framing", () => {
   const forged: [what: string, bytes: (liar: Liar) => Uint8Array, reason: string][] = [
@@ -64,7 +66,7 @@ describe("a member that does not keep to the framing", () => {
       "frame_too_large",
     ],
     ["announces the largest length there is", (liar) => Uint8Array.of(...helloOf(liar), 255, 255, 255, 255), "frame_malformed"],
-    ["sends a kind that does not exist", (liar) => Uint8Array.of(...helloOf(liar), ...frame(4, new Uint8Array(3))), "frame_malformed"],
+    ["sends a kind that does not exist", (liar) => Uint8Array.of(...helloOf(liar), ...frame(5, new Uint8Array(3))), "frame_malformed"],
     ["sends data before its hello", () => frame(FRAME_KIND.data, new Uint8Array(9)), "frame_malformed"],
     ["sends a hello that is none", () => frame(FRAME_KIND.hello, new Uint8Array(50).fill(255)), "frame_malformed"],
     ["greets twice", (liar) => Uint8Array.of(...helloOf(liar), ...helloOf(liar)), "frame_malformed"],

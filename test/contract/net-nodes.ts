@@ -1,4 +1,5 @@
 /** Real nets on loopback with free ports, and everything they said, kept for the tests to look at. */
+import { type AddressInfo, createServer } from "node:net";
 import { createKeyring } from "../../crypto/keyring.ts";
 import { createNet, type Net, type NetOptions } from "../../node/net/net.ts";
 import type { Log } from "../../node/ports.ts";
@@ -62,6 +63,7 @@ export async function testNet(options: TestNetOptions = {}): Promise<TestNet> {
       made.book = book;
     },
     isMember: () => false,
+    isRevoked: () => false,
     fanout: 6,
     ...more,
   });
@@ -71,6 +73,15 @@ export async function testNet(options: TestNetOptions = {}): Promise<TestNet> {
   await net.start();
   running.add(net);
   return Object.assign(made, { net });
+}
+
+/** One that nobody listens on just now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }
 
 export function nodeKey(seed: number): Uint8Array {

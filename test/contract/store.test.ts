@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { MemoryLevel } from "memory-level";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { GraphIndex } from "../../node/ports.ts";
 import { keys, META, protect, STORE_FORMAT } from "../../node/store/keyspace.ts";
@@ -16,45 +15,14 @@ import type { Contribution } from "../../protocol/graph/records.ts";
 import type { Partition } from "../../protocol/ids.ts";
 import { Author, DECAY, keyNamed, PARTITION, START_MS, TENANT } from "../unit/graph-executions.ts";
 import { seal } from "../unit/replica-world.ts";
-
-/** The store on each database it runs on: LevelDB, and memory-level as other tests use it. The simulator's disk is held to LevelDB by level.test.ts. */
-interface Subject {
-  open(): Promise<Level>;
-  /** Ends the process, so to say: what comes after is a new one on the same data. */
-  reopen(db: Level): Promise<Level>;
-  destroy(): void;
-}
-
-function classicLevel(): Subject {
-  const directory = mkdtempSync(join(tmpdir(), "continuum-store-"));
-  const open = () => openLevel(directory);
-  return {
-    open,
-    reopen: async (db) => {
-      await db.close();
-      return open();
-    },
-    destroy: () => rmSync(directory, { recursive: true, force: true }),
-  };
-}
-
-function memoryLevel(): Subject {
-  return {
-    open: async () => {
-      const db = new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
-      await db.open();
-      return db as unknown as Level;
-    },
-    reopen: async (db) => db,
-    destroy: () => undefined,
-  };
-}
+import { classicLevel, memoryLevel, type Subject, simulatedDisk } from "./store-subjects.ts";
 
 /** One row for each concept that readers see, as the search index would keep. */
 const index: GraphIndex = {
   rows: ({ kind, id, after }) => (kind === "concept" ? [{ key: `concept/${id}`, value: after === undefined ? undefined : Uint8Array.of(1) }] : []),
   committed: () => undefined,
   ready: async () => undefined,
+  dropped: () => undefined,
 };
 const random = (first: number) => (length: number) => new Uint8Array(length).fill(first);
 const settings = { resonanceDecay: DECAY.resonanceDecay, hebbianRate: 0.15, periodMs: DECAY.periodMs };
@@ -76,6 +44,7 @@ const seen = (snapshot: { frontier(partition: Partition): readonly { seq: number
 describe.each([
   ["classic-level", classicLevel, true],
   ["memory-level", memoryLevel, false],
+  ["the simulated disk", () => simulatedDisk(), false],
 ] as const)("the store on %s", (_name, make, real) => {
   let subject: Subject;
   let db: Level;

@@ -1,171 +1,294 @@
-import type { Federation, SimNode } from "./federation.ts";
+import type { Death, EffectAt, Federation, SimNode } from "./federation.ts";
+import type { Operator } from "./operator.ts";
 import type { Rng } from "./rng.ts";
+import type { Fault, FaultKind } from "./schedule.ts";
 import type { Scheduler } from "./scheduler.ts";
+import type { DiskCopy } from "./sim-disk.ts";
+import type { LinkSettings } from "./sim-network.ts";
 
-/**
- * Kinds of faults. Each seed draws some of them and leaves the others out ("swarm testing", Groce et al. 2012): a run with every fault at once finds less
- * than many runs with a few each, because faults hide each other.
- */
-export type FaultKind =
-  | "kill"
-  | "power"
-  | "blackout"
-  | "cut"
-  | "one-way"
-  | "split"
-  | "flap"
-  | "slow"
-  | "clock"
-  | "stall"
-  | "eio"
-  | "at-write"
-  | "lose-disk";
-/** Those that a federation at work must survive in full; a lost disk takes its node out of the layout, so it is for storms at birth only. */
-export const FAULT_KINDS: readonly FaultKind[] = [
-  "kill",
-  "power",
-  "blackout",
-  "cut",
-  "one-way",
-  "split",
-  "flap",
-  "slow",
-  "clock",
-  "stall",
-  "eio",
-  "at-write",
-];
-
-type TimedKind = Exclude<FaultKind, "at-write">;
-
-export interface FaultSettings {
-  readonly kinds: readonly FaultKind[];
-  /** Mean pause between two faults, ms. */
-  readonly everyMs: number;
-  /** Mean duration of one, ms. */
-  readonly lastsMs: number;
-  /** Of "at-write": the chance that a node crashes right after a batch of its own became durable, before anybody has heard of it. */
-  readonly atWriteChance: number;
+/** A fault while it lasts, for those who count what it met. */
+export interface ActiveFault {
+  readonly kind: FaultKind;
+  /** Nodes it happens to; of a broken link both ends. */
+  readonly nodes: readonly SimNode[];
+  /** It is over in the moment it happens. */
+  readonly instant: boolean;
 }
 
-export function drawFaults(rng: Rng): FaultSettings {
-  const kinds = FAULT_KINDS.filter(() => rng.chance(0.4));
-  return { kinds, everyMs: rng.between(400, 4000), lastsMs: rng.between(200, 4000), atWriteChance: rng.pick([0.005, 0.03]) };
-}
-
-/** Lets faults happen until `stop`; then everything is healed, and every node runs. */
+/** Makes the faults of a list happen until `stop`; then everything is healed, and every node runs. */
 export class Faults {
   readonly #scheduler: Scheduler;
   readonly #rng: Rng;
   readonly #federation: Federation;
-  readonly #settings: FaultSettings;
+  readonly #operator: Operator | undefined;
+  #strikes: { readonly node: SimNode; readonly effect: EffectAt; left: number; readonly fault: Fault; readonly rng: Rng }[] = [];
+  readonly #copies = new Map<SimNode, DiskCopy>();
+  #twins: SimNode[] = [];
   #stopped = false;
+  /** Disks may be lost: a strike then takes the disk along as often as not. */
+  readonly #disksLost: boolean;
+  onBegin: (fault: ActiveFault) => void = () => {};
+  onEnd: (fault: ActiveFault) => void = () => {};
 
-  constructor(scheduler: Scheduler, rng: Rng, federation: Federation, settings: FaultSettings) {
+  constructor(scheduler: Scheduler, rng: Rng, federation: Federation, disksLost: boolean, operator?: Operator) {
     this.#scheduler = scheduler;
     this.#rng = rng;
     this.#federation = federation;
-    this.#settings = settings;
+    this.#disksLost = disksLost;
+    this.#operator = operator;
   }
 
-  start(): void {
-    const { kinds, atWriteChance } = this.#settings;
-    const timed = kinds.filter((kind) => kind !== "at-write");
-    if (timed.length > 0) this.#next(timed);
-    if (!kinds.includes("at-write")) return;
-    this.#federation.onWrite = (node) => {
-      if (!this.#rng.chance(atWriteChance)) return;
-      const crash = () => this.#happen(kinds.includes("lose-disk") ? "lose-disk" : this.#rng.pick(["kill", "power"] as const), node);
-      this.#scheduler.after(this.#rng.chance(0.5) ? 0 : this.#rng.exponential(2), crash);
-    };
+  start(faults: readonly Fault[]): void {
+    const begun = this.#scheduler.now;
+    for (const fault of faults) this.#scheduler.at(begun + fault.at, () => this.#happen(fault));
+    if (faults.some((fault) => fault.effect !== undefined)) this.#federation.onEffect = (node, at) => this.#effect(node, at);
+    this.#federation.onCorrupt = (node) => this.#replaceDisk(node);
   }
 
   stop(): void {
     this.#stopped = true;
-    this.#federation.onWrite = () => {};
+    this.#strikes = [];
     this.#scheduler.note("---- faults end: everything heals ----");
-    this.#federation.network.healAll();
-    this.#federation.network.calm();
-    for (const node of this.#federation.nodes) this.#federation.start(node);
+    const { network, nodes } = this.#federation;
+    this.#federation.onEffect = () => {};
+    for (const twin of this.#twins) this.#retire(twin);
+    for (const node of nodes) {
+      this.#federation.resume(node);
+      node.clock.correct();
+      node.disk.setFull(false);
+      node.disk.setUnreadable(false);
+      // What lies may not have been read yet; its operator does not wait for that.
+      if (node.disk.flipped.size > 0) this.#replaceDisk(node);
+    }
+    network.healAll();
+    network.calm();
+    for (const node of nodes) this.#federation.start(node);
   }
 
-  #next(kinds: readonly TimedKind[]): void {
-    this.#scheduler.after(this.#rng.exponential(this.#settings.everyMs), () => {
-      if (this.#stopped) return;
-      this.#happen(this.#rng.pick(kinds), this.#rng.pick(this.#federation.nodes));
-      this.#next(kinds);
-    });
-  }
-
-  #happen(kind: TimedKind, node: SimNode): void {
+  #happen(fault: Fault): void {
     if (this.#stopped) return;
     const { nodes } = this.#federation;
-    const others = this.#rng.shuffle(nodes.filter((one) => one !== node));
-    if (kind === "kill" || kind === "power") this.#crash(node, kind);
-    else if (kind === "lose-disk") this.#loseDisk(node);
-    else if (kind === "blackout") for (const one of nodes) this.#crash(one, "power");
-    else if (kind === "eio" || kind === "stall") this.#breakDisk(node, kind);
-    else if (kind === "clock") this.#turnClock(node);
-    else if (others[0] !== undefined) this.#breakLink(kind, node, others[0], others);
+    const node = nodes[fault.node % nodes.length] as SimNode;
+    const other = nodes[fault.other % nodes.length] as SimNode;
+    const rng = this.#rng.fork(`fault ${fault.n}`);
+    if (fault.effect !== undefined) this.#strikes.push({ node, effect: fault.effect, left: fault.effect.skip, fault, rng });
+    else if (!this.#toProcess(fault, node, rng) && !this.#toDisk(fault, node, rng) && !this.#toClock(fault, node, rng) && node !== other)
+      this.#toLink(fault, node, other, rng);
+  }
+
+  // ---- processes -----------------------------------------------------------------------------------------------
+
+  #toProcess(fault: Fault, node: SimNode, rng: Rng): boolean {
+    const { kind, lastsMs } = fault;
+    if (kind === "kill" || kind === "power" || kind === "torn") this.#crash(kind, node, kind, lastsMs);
+    else if (kind === "blackout") for (const one of this.#federation.nodes) this.#crash(kind, one, "power", lastsMs);
+    else if (kind === "pause") {
+      if (!node.running || node.pause.holds) return true;
+      this.#federation.pause(node, rng.chance(0.3));
+      const { generation } = node;
+      this.#lasts(kind, [node], lastsMs, () => {
+        if (node.generation === generation) this.#federation.resume(node);
+      });
+    } else if (kind === "operate") this.#operator?.act(fault, node);
+    else return false;
+    return true;
+  }
+
+  #crash(kind: FaultKind, node: SimNode, how: Death, downMs: number): void {
+    if (!node.running) return;
+    this.#instant(kind, [node]);
+    this.#federation.crash(node, how);
+    this.#scheduler.after(downMs, () => this.#federation.start(node));
+  }
+
+  /** Between two effects of a node: the first strike that waits for this one lets it happen no more. */
+  #effect(node: SimNode, at: EffectAt): void {
+    const strike = this.#strikes.find((one) => one.node === node && one.effect.kind === at.kind && one.effect.when === at.when);
+    if (strike === undefined || strike.left-- > 0) return;
+    this.#strikes = this.#strikes.filter((one) => one !== strike);
+    this.#scheduler.note(`fault: ${node.name} dies ${at.when} ${EFFECT_WORDS[at.kind]}`);
+    const { rng, fault } = strike;
+    if (this.#disksLost && rng.chance(0.5) && this.#mayLose(node)) this.#loseDisk("strike", node, fault.lastsMs);
+    else this.#crash("strike", node, rng.pick(["kill", "power", "torn"] as const), fault.lastsMs);
+  }
+
+  // ---- disks ---------------------------------------------------------------------------------------------------
+
+  #toDisk(fault: Fault, node: SimNode, rng: Rng): boolean {
+    const { kind, lastsMs } = fault;
+    const { disk } = node;
+    if (kind === "eio") {
+      this.#note(`${node.name}'s next fsync fails`);
+      this.#instant(kind, [node]);
+      disk.failNextSync();
+    } else if (kind === "disk-stall") {
+      disk.stall(lastsMs);
+      this.#lasts(kind, [node], lastsMs, () => {}, `${node.name}'s disk stalls`);
+    } else if (kind === "read-eio") {
+      disk.setUnreadable(true);
+      this.#lasts(kind, [node], lastsMs, () => disk.setUnreadable(false), `${node.name}'s disk cannot be read`);
+    } else if (kind === "full") {
+      disk.setFull(true);
+      this.#lasts(kind, [node], lastsMs, () => disk.setFull(false), `${node.name}'s disk is full`);
+    } else if (kind === "flip") {
+      this.#instant(kind, [node]);
+      this.#note(`a bit turns on ${node.name}'s disk, in ${disk.flip(rng) ?? "nothing"}`);
+    } else if (kind === "lose-disk") {
+      if (this.#mayLose(node)) this.#loseDisk(kind, node, lastsMs);
+    } else if (kind === "restore") this.#restore(node, lastsMs);
+    else if (kind === "clone") this.#clone(node);
+    else return false;
+    return true;
   }
 
   /** Never the last node's: one name that keeps its disk is what a decision lives on. */
-  #loseDisk(node: SimNode): void {
-    if (!node.running || node === this.#federation.nodes.at(-1)) return;
-    this.#federation.crash(node, "power");
+  #mayLose(node: SimNode): boolean {
+    return node !== this.#federation.nodes.at(-1);
+  }
+
+  #loseDisk(kind: FaultKind, node: SimNode, downMs: number): void {
+    if (!node.running) return;
+    this.#crash(kind, node, "power", downMs);
     node.disk.lose();
-    this.#scheduler.note(`fault: ${node.name} has lost its disk`);
-    this.#scheduler.after(this.#duration(), () => this.#federation.start(node));
+    this.#note(`${node.name} has lost its disk`);
   }
 
-  #breakDisk(node: SimNode, kind: "eio" | "stall"): void {
-    this.#scheduler.note(`fault: ${node.name}'s ${kind === "eio" ? "next fsync fails" : "disk stalls"}`);
-    if (kind === "eio") node.disk.failNextSync();
-    else node.disk.stall(this.#duration());
+  #replaceDisk(node: SimNode): void {
+    this.#federation.crash(node, "kill");
+    node.disk.lose();
+    this.#note(`${node.name}'s disk lied; it is replaced by an empty one`);
+    this.#scheduler.after(500, () => this.#federation.start(node));
   }
 
-  #turnClock(node: SimNode): void {
-    node.clock.offsetMs += this.#rng.pick([-600_000, -5000, -50, 50, 5000, 600_000]);
-    this.#scheduler.note(`fault: ${node.name}'s clock jumps to ${node.clock.offsetMs} ms off`);
+  /** The first time a copy is taken; the next time it comes back, behind the node's back. */
+  #restore(node: SimNode, downMs: number): void {
+    const copy = this.#copies.get(node);
+    if (copy === undefined) {
+      this.#note(`somebody copies ${node.name}'s disk`);
+      this.#copies.set(node, node.disk.copy());
+      return;
+    }
+    this.#crash("restore", node, "kill", downMs);
+    if (node.running) return;
+    node.disk.restore(copy);
+    this.#note(`${node.name}'s disk is an old copy of itself`);
   }
 
-  #breakLink(kind: "cut" | "one-way" | "split" | "flap" | "slow", node: SimNode, other: SimNode, others: readonly SimNode[]): void {
-    const { network, nodes } = this.#federation;
+  #clone(node: SimNode): void {
+    if (this.#twins.length > 0) return;
+    this.#note(`${node.name}'s disk is copied into a second machine, and both run`);
+    this.#instant("clone", [node]);
+    const twin = this.#federation.clone(node);
+    this.#twins.push(twin);
+    this.#federation.start(twin);
+  }
+
+  #retire(twin: SimNode): void {
+    this.#federation.crash(twin, "kill");
+    this.#federation.remove(twin);
+    this.#twins = this.#twins.filter((one) => one !== twin);
+  }
+
+  // ---- clocks --------------------------------------------------------------------------------------------------
+
+  #toClock({ kind, lastsMs }: Fault, node: SimNode, rng: Rng): boolean {
+    const { clock, name } = node;
+    if (kind === "clock") {
+      clock.offsetMs += rng.pick([-600_000, -5000, -50, 50, 5000, 600_000]);
+      this.#instant(kind, [node]);
+      this.#note(`${name}'s clock jumps to ${Math.round(clock.offsetMs)} ms off`);
+    } else if (kind === "clock-stops") {
+      clock.setRate(0);
+      this.#lasts(kind, [node], lastsMs, () => clock.correct(), `${name}'s clock stands still`);
+    } else if (kind === "drift") {
+      const rate = rng.pick([0.5, 0.9, 1.1, 2]);
+      clock.setRate(rate);
+      this.#lasts(kind, [node], lastsMs, () => clock.setRate(1), `${name}'s clock runs at ${rate}`);
+    } else if (kind === "skew") {
+      clock.offsetMs = 3_600_000;
+      this.#lasts(kind, [node], lastsMs, () => clock.correct(), `${name}'s clock is an hour ahead`);
+    } else return false;
+    return true;
+  }
+
+  // ---- links ---------------------------------------------------------------------------------------------------
+
+  #toLink(fault: Fault, node: SimNode, other: SimNode, rng: Rng): void {
+    const { kind, lastsMs } = fault;
+    const { network } = this.#federation;
     if (kind === "cut") {
       network.cutBoth(node.id, other.id);
-      this.#heals(`${node.name} and ${other.name} are cut off from each other`, () => this.#healBoth(node, other));
+      this.#lasts(kind, [node, other], lastsMs, () => this.#healBoth(node, other), `${node.name} and ${other.name} are cut off from each other`);
     } else if (kind === "one-way") {
       network.cut(node.id, other.id);
-      this.#heals(`${node.name} cannot reach ${other.name}`, () => network.heal(node.id, other.id));
-    } else if (kind === "split") {
-      const alone = [node, ...others.slice(0, this.#rng.int(Math.max(1, Math.floor(nodes.length / 2))))];
-      const pairs = alone.flatMap((a) => nodes.filter((b) => !alone.includes(b)).map((b) => [a, b] as const));
-      for (const [a, b] of pairs) network.cutBoth(a.id, b.id);
-      // Links come back one by one, in another order than they went.
-      this.#heals(`${alone.map((one) => one.name).join(", ")} against the rest`, () => {
-        for (const [a, b] of this.#rng.shuffle(pairs)) this.#scheduler.after(this.#rng.exponential(200), () => this.#healBoth(a, b));
-      });
+      this.#lasts(kind, [node, other], lastsMs, () => network.heal(node.id, other.id), `${node.name} cannot reach ${other.name}`);
+    } else if (kind === "link-stall") {
+      for (const [from, to] of [
+        [node, other],
+        [other, node],
+      ] as const)
+        network.hold(from.id, to.id);
+      this.#lasts(kind, [node, other], lastsMs, () => this.#healBoth(node, other), `nothing moves between ${node.name} and ${other.name}`);
     } else if (kind === "slow") {
-      network.setLink(node.id, other.id, { delayMs: this.#rng.between(20, 400), jitterMs: this.#rng.between(1, 200) });
-      this.#heals(`${node.name} to ${other.name} is slow`, () => network.setLink(node.id, other.id, network.settings.link));
-    } else {
-      this.#scheduler.note(`fault: the link ${node.name} - ${other.name} flaps`);
-      this.#flap(node, other, 2 + this.#rng.int(5));
+      this.#slow(fault, node, other, { delayMs: rng.between(20, 400), jitterMs: rng.between(1, 200) }, "is slow");
+    } else if (kind === "trickle") {
+      const bytesPerMs = rng.pick([0.001, 0.02, 1, 20]);
+      this.#slow(fault, node, other, { ...network.settings.link, bytesPerMs }, `carries ${bytesPerMs * 1000} bytes a second`);
+    } else if (kind === "split") this.#split(fault, node, rng);
+    else if (kind === "release") this.#release(fault, rng);
+    else if (kind === "flap") {
+      this.#note(`the link ${node.name} - ${other.name} flaps`);
+      this.#flap(node, other, 2 + rng.int(5), rng);
     }
   }
 
-  #crash(node: SimNode, how: "kill" | "power"): void {
-    if (!node.running) return;
-    this.#federation.crash(node, how);
-    this.#scheduler.after(this.#duration(), () => this.#federation.start(node));
+  #slow({ kind, lastsMs }: Fault, node: SimNode, other: SimNode, settings: LinkSettings, what: string): void {
+    const { network } = this.#federation;
+    network.setLink(node.id, other.id, settings);
+    this.#lasts(
+      kind,
+      [node, other],
+      lastsMs,
+      () => network.setLink(node.id, other.id, network.settings.link),
+      `${node.name} to ${other.name} ${what}`,
+    );
   }
 
-  #flap(a: SimNode, b: SimNode, times: number): void {
+  /** Links come back one by one, in another order than they went. */
+  #split({ kind, lastsMs }: Fault, node: SimNode, rng: Rng): void {
+    const { network, nodes } = this.#federation;
+    const others = rng.shuffle(nodes.filter((one) => one !== node));
+    const alone = [node, ...others.slice(0, rng.int(Math.max(1, Math.floor(nodes.length / 2))))];
+    const pairs = alone.flatMap((a) => nodes.filter((b) => !alone.includes(b)).map((b) => [a, b] as const));
+    for (const [a, b] of pairs) network.cutBoth(a.id, b.id);
+    const heal = (): void => {
+      for (const [a, b] of rng.shuffle(pairs)) this.#scheduler.after(rng.exponential(200), () => this.#healBoth(a, b));
+    };
+    this.#lasts(kind, nodes, lastsMs, heal, `${alone.map((one) => one.name).join(", ")} against the rest`);
+  }
+
+  /** All links stop one by one, each way by itself, and go on one by one in another order. */
+  #release({ kind, lastsMs }: Fault, rng: Rng): void {
+    const { network, nodes } = this.#federation;
+    const ways = nodes.flatMap((from) => nodes.filter((to) => to !== from).map((to) => [from, to] as const));
+    const step = lastsMs / ways.length;
+    const all = { kind, nodes, instant: false };
+    this.#note("links stop one by one, to be released in another order");
+    this.onBegin(all);
+    for (const [at, [from, to]] of rng.shuffle(ways).entries())
+      this.#scheduler.after(at * step, () => {
+        if (!this.#stopped) network.hold(from.id, to.id);
+      });
+    for (const [at, [from, to]] of rng.shuffle(ways).entries()) this.#scheduler.after(lastsMs + at * step, () => network.heal(from.id, to.id));
+    this.#scheduler.after(2 * lastsMs, () => this.onEnd(all));
+  }
+
+  #flap(a: SimNode, b: SimNode, times: number, rng: Rng): void {
     if (this.#stopped) return;
     this.#federation.network.cutBoth(a.id, b.id);
-    this.#scheduler.after(this.#rng.exponential(800), () => {
+    this.#lasts("flap", [a, b], rng.exponential(800), () => {
       this.#healBoth(a, b);
-      if (times > 1) this.#scheduler.after(this.#rng.exponential(800), () => this.#flap(a, b, times - 1));
+      if (times > 1) this.#scheduler.after(rng.exponential(800), () => this.#flap(a, b, times - 1, rng));
     });
   }
 
@@ -174,16 +297,33 @@ export class Faults {
     this.#federation.network.heal(b.id, a.id);
   }
 
-  #heals(what: string, heal: () => void): void {
+  // ---- what all have in common ---------------------------------------------------------------------------------
+
+  #note(what: string): void {
     this.#scheduler.note(`fault: ${what}`);
-    this.#scheduler.after(this.#duration(), () => {
+  }
+
+  #instant(kind: FaultKind, nodes: readonly SimNode[]): void {
+    this.onBegin({ kind, nodes, instant: true });
+  }
+
+  /** Ends by itself, or with everything. @param what a line of the story, at both ends */
+  #lasts(kind: FaultKind, nodes: readonly SimNode[], ms: number, heal: () => void, what?: string): void {
+    const active = { kind, nodes, instant: false };
+    if (what !== undefined) this.#note(what);
+    this.onBegin(active);
+    this.#scheduler.after(ms, () => {
+      this.onEnd(active);
       if (this.#stopped) return;
-      this.#scheduler.note(`healed: ${what}`);
+      if (what !== undefined) this.#scheduler.note(`healed: ${what}`);
       heal();
     });
   }
-
-  #duration(): number {
-    return this.#rng.exponential(this.#settings.lastsMs);
-  }
 }
+
+const EFFECT_WORDS: Readonly<Record<EffectAt["kind"], string>> = {
+  send: "a frame leaves",
+  persist: "it asks for a write",
+  durable: "a write completes",
+  answer: "it answers a client",
+};

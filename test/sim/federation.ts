@@ -1,6 +1,7 @@
 import { createKeyring, type Keyring } from "../../crypto/keyring.ts";
 import { Engine, type EngineSettings } from "../../node/engine.ts";
-import type { GraphIndex, Log, Meter, Router } from "../../node/ports.ts";
+import { ApiError } from "../../node/errors.ts";
+import type { Call, GraphIndex, Log, Meter, Outcome, Router } from "../../node/ports.ts";
 import { createRouter } from "../../node/router.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
@@ -9,13 +10,13 @@ import { SIM_OPERATIONS } from "./operations.ts";
 import type { Profile } from "./profile.ts";
 import type { Rng } from "./rng.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { SimDisk } from "./sim-disk.ts";
+import { type Entries, SimDisk } from "./sim-disk.ts";
 import { SimNetwork } from "./sim-network.ts";
-import { simSystem, WallClock } from "./sim-system.ts";
+import { Pause, simSystem, WallClock } from "./sim-system.ts";
 import type { Registry } from "./store-checker.ts";
 import type { Door } from "./workload.ts";
 
-const NAMES = ["alice", "bob", "carol", "dave", "erin"] as const;
+export const NAMES = ["alice", "bob", "carol", "dave", "erin", "frank", "grace"] as const;
 const SECRET = "a secret that only the simulator knows";
 
 /** One run of a node's program, from its start to its crash. */
@@ -27,9 +28,13 @@ interface Process {
 
 export interface SimNode {
   readonly name: string;
+  /** Its machine on the network; its node id too, unless it is a clone. */
   readonly id: NodeId;
+  /** NODE_NAME: a clone has its original's. */
+  readonly configuredName: string;
   readonly disk: SimDisk;
   readonly clock: WallClock;
+  readonly pause: Pause;
   /** Between start and crash, also while it is still opening its store. */
   running: boolean;
   /** Counts its processes; whatever an older one still had to do never happens. */
@@ -37,17 +42,33 @@ export interface SimNode {
   process: Process | undefined;
 }
 
+/** How a process ends. torn: power goes, and leaves garbage at the end of the log. */
+export type Death = "kill" | "power" | "torn";
+
+/** What a node does to the world outside it; it may die just before, or just after. */
+export type EffectKind = "send" | "persist" | "durable" | "answer";
+export interface EffectAt {
+  readonly kind: EffectKind;
+  readonly when: "before" | "after";
+}
+
 /** The nodes of one run: real engines on real stores, on a simulated machine each. */
 export class Federation {
-  readonly nodes: readonly SimNode[];
+  readonly nodes: SimNode[] = [];
   readonly network: SimNetwork;
+  readonly #hosts = new Map<NodeId, SimNode>();
   readonly #scheduler: Scheduler;
   readonly #rng: Rng;
   readonly #profile: Profile;
   readonly #registry: Registry;
   readonly #keyring: Keyring = createKeyring([SECRET]);
-  /** A node's batch has just become durable: the moment for a fault that wants to strike between two steps. */
-  onWrite: (node: SimNode) => void = () => {};
+  readonly #firstMembers: readonly string[];
+  /** Called between two effects of a node: the moment for a fault that wants to strike there. */
+  onEffect: (node: SimNode, at: EffectAt) => void = () => {};
+  /** A frame leaves, arrives, or will not. */
+  onFrame: (step: "sent" | "arrived" | "lost", from: NodeId, to: NodeId, frame: Uint8Array) => void = () => {};
+  /** A batch is taken by the disk, or complete. */
+  onDisk: (node: SimNode, step: "begun" | "complete", entries: Entries) => void = () => {};
   /** Errors that no node may have: a broken invariant, a store it cannot read. */
   readonly failures: string[] = [];
 
@@ -57,35 +78,123 @@ export class Federation {
     this.#profile = profile;
     this.#registry = registry;
     this.network = new SimNetwork(scheduler, rng.fork("network"), profile.network);
-    this.nodes = Array.from({ length: profile.nodeCount }, (_, place) => this.#newNode(NAMES[place] ?? `member-${place + 1}`));
-    for (const node of this.nodes) this.network.addNode(node.id);
+    this.network.watcher = {
+      onSend: (from) => this.#survives(from, "before"),
+      onSent: (from, to, frame) => {
+        this.onFrame("sent", from, to, frame);
+        this.#survives(from, "after");
+      },
+      onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", from, to, frame),
+    };
+    this.#firstMembers = Array.from({ length: profile.nodeCount }, (_, place) => NAMES[place] ?? `member-${place + 1}`);
+    for (const name of this.#firstMembers) this.addNode(name);
+  }
+
+  /** Another machine. @param twinOf it runs under that node's id: somebody copied a volume, identity and all, and started both */
+  addNode(name: string, twinOf?: SimNode): SimNode {
+    const rng = this.#rng.fork(name);
+    const error = this.#profile.clockErrorMs;
+    const pause = new Pause(this.#scheduler);
+    const node: SimNode = {
+      name,
+      id: `node-${name}` as NodeId,
+      configuredName: twinOf?.configuredName ?? name,
+      disk: new SimDisk(this.#scheduler, rng.fork("disk"), this.#profile.disk, pause),
+      clock: new WallClock(this.#scheduler, Math.round(rng.between(-error, error)), rng.between(0.999, 1.001)),
+      pause,
+      running: false,
+      generation: 0,
+      process: undefined,
+    };
+    this.nodes.push(node);
+    this.#hosts.set(node.id, node);
+    this.network.addNode(node.id, pause, twinOf?.id);
+    return node;
+  }
+
+  /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
+  clone(node: SimNode): SimNode {
+    const twin = this.addNode(`${node.name}-twin`, node);
+    twin.disk.restore(node.disk.copy());
+    return twin;
+  }
+
+  /** The machine is gone for good; it must have crashed. */
+  remove(node: SimNode): void {
+    this.nodes.splice(this.nodes.indexOf(node), 1);
   }
 
   start(node: SimNode): void {
-    if (node.running) return;
+    if (node.running || !this.nodes.includes(node)) return;
     node.running = true;
     const generation = ++node.generation;
     this.#scheduler.note(`${node.name} starts (${generation})`);
     void this.#boot(node, generation).catch((error: unknown) => this.#died(node, generation, error));
   }
 
-  crash(node: SimNode, how: "kill" | "power"): void {
+  crash(node: SimNode, how: Death): void {
     if (!node.running) return;
-    this.#scheduler.note(`${node.name} ${how === "kill" ? "is killed" : "loses power"}`);
+    this.#scheduler.note(`${node.name} ${how === "kill" ? "is killed" : how === "power" ? "loses power" : "loses power, its log torn"}`);
     node.running = false;
     node.generation++;
     node.process = undefined;
-    this.network.leave(node.id, how === "power");
+    node.pause.forget();
+    this.network.leave(node.id, how !== "kill");
     if (how === "kill") node.disk.kill();
-    else node.disk.powerCut();
+    else node.disk.powerCut(how === "torn");
+  }
+
+  pause(node: SimNode, clockStands: boolean): void {
+    if (!node.running || node.pause.holds) return;
+    this.#scheduler.note(`${node.name} ${clockStands ? "sleeps, its monotonic clock too" : "is stopped"}`);
+    node.pause.begin(clockStands);
+    this.network.paused(node.id);
+  }
+
+  resume(node: SimNode): void {
+    if (!node.pause.holds) return;
+    this.#scheduler.note(`${node.name} goes on`);
+    node.pause.end();
+    this.network.paused(node.id);
   }
 
   /** As a client meets this node. */
   door(node: SimNode): Door {
     return {
       name: node.name,
-      open: () => (node.process === undefined ? undefined : { router: node.process.router, monotonic: node.process.monotonic() }),
+      call: (operation, args, call) => {
+        const { process, generation } = node;
+        return process === undefined ? undefined : this.#ask(node, process, generation, operation, args, call);
+      },
     };
+  }
+
+  /** The connection is the kernel's, so a stopped node takes requests; a dead one never answers them. */
+  #ask<T>(
+    node: SimNode,
+    process: Process,
+    generation: number,
+    operation: string,
+    args: unknown,
+    { timeoutMs, ...call }: Omit<Call, "deadline"> & { readonly timeoutMs: number },
+  ): Promise<Outcome<T> | ApiError> {
+    return new Promise((resolve, reject) => {
+      const answer = (outcome: Outcome<T> | ApiError): void => {
+        this.onEffect(node, { kind: "answer", when: "before" });
+        if (node.generation !== generation) return;
+        resolve(outcome);
+        this.onEffect(node, { kind: "answer", when: "after" });
+      };
+      node.pause.gate(() => {
+        if (node.generation !== generation) return;
+        process.router.run<T>(operation, args, { ...call, deadline: process.monotonic() + timeoutMs }).then(answer, (error: unknown) => {
+          if (error instanceof ApiError) answer(error);
+          // What HTTP answers with 500: a disk that does not read, or that lies.
+          else if (diskSays(error, node)) answer(new ApiError("internal", (error as Error).message));
+          else if (node.generation === generation) reject(error as Error);
+        });
+      });
+    });
   }
 
   /** Every node runs, and knows its layout. */
@@ -93,15 +202,29 @@ export class Federation {
     return this.nodes.every((node) => node.process?.engine.layout !== undefined);
   }
 
+  /** @returns whether the sender still lives */
+  #survives(host: NodeId, when: "before" | "after"): boolean {
+    const node = this.#hosts.get(host) as SimNode;
+    const { generation } = node;
+    this.onEffect(node, { kind: "send", when });
+    return node.generation === generation;
+  }
+
   async #boot(node: SimNode, generation: number): Promise<void> {
     const alive = (): boolean => node.generation === generation;
-    const system = simSystem(this.#scheduler, node.clock, this.#rng.fork(`${node.name}/${generation}`), alive);
+    const system = simSystem(this.#scheduler, node.clock, this.#rng.fork(`${node.name}/${generation}`), alive, node.pause);
     const db = node.disk.open();
     this.#registry.saw(node.name, node.disk.durable());
     node.disk.watcher = {
+      onAsked: () => {
+        this.onEffect(node, { kind: "persist", when: "before" });
+        return alive();
+      },
+      onBegun: (entries) => this.onDisk(node, "begun", entries),
       onWrite: (entries) => {
         this.#registry.saw(node.name, entries);
-        this.onWrite(node);
+        this.onDisk(node, "complete", entries);
+        this.onEffect(node, { kind: "durable", when: "after" });
       },
     };
     await db.open();
@@ -112,12 +235,12 @@ export class Federation {
     const engine = new Engine({
       store,
       federation: { network, keyring: this.#keyring },
-      node: node.id,
+      node: network.self,
       index: NO_INDEX,
       system,
       meter: NO_METER,
       log: this.#log(node, alive),
-      settings: this.#settings(node.name),
+      settings: this.#settings(node.configuredName),
       onFatal: (error) => this.#died(node, generation, error),
     });
     const router = createRouter({
@@ -125,7 +248,7 @@ export class Federation {
       operations: SIM_OPERATIONS,
       index: NO_INDEX,
       meter: NO_METER,
-      self: node.id,
+      self: network.self,
       keyring: this.#keyring,
       latencyMs: (peer) => network.latencyMs(peer),
     });
@@ -133,22 +256,26 @@ export class Federation {
     await engine.start();
   }
 
-  /** A failed fsync ends a process, as it must; anything else that ends one is a fault of ours. */
+  /** A disk that refuses ends a process, as it must; anything else that ends one is a fault of ours. */
   #died(node: SimNode, generation: number, error: unknown): void {
     if (node.generation !== generation) return;
-    const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const message = reasons(error).join(": ");
     this.#scheduler.note(`${node.name} dies: ${message.split("\n")[0]}`);
-    if (!message.includes("EIO")) this.failures.push(`${node.name} died: ${message}`);
+    if (!diskSays(error, node)) this.failures.push(`${node.name} died: ${message}`);
     this.crash(node, "kill");
-    this.#scheduler.after(500, () => this.start(node));
+    if (node.disk.flipped.size > 0 && message.includes(CORRUPT)) this.onCorrupt(node);
+    else this.#scheduler.after(500, () => this.start(node));
   }
+
+  /** A node said that its disk lies, and ended: what its operator does then. */
+  onCorrupt: (node: SimNode) => void = () => {};
 
   #settings(name: string): EngineSettings {
     return {
       name,
       zone: "",
       weight: 1,
-      firstMembers: this.nodes.map((node) => node.name),
+      firstMembers: this.#firstMembers,
       layout: { replicationFactor: this.#profile.replicationFactor, resonanceDecay: 0.85, hebbianRate: 0.15, periodMs: 30 * 24 * 3_600_000 },
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
@@ -161,21 +288,23 @@ export class Federation {
     };
     return { debug: () => {}, info: line("info"), warn: line("warn"), error: line("error") };
   }
-
-  #newNode(name: string): SimNode {
-    const rng = this.#rng.fork(name);
-    const error = this.#profile.clockErrorMs;
-    return {
-      name,
-      id: `node-${name}` as NodeId,
-      disk: new SimDisk(this.#scheduler, rng.fork("disk"), this.#profile.disk),
-      clock: new WallClock(this.#scheduler, Math.round(rng.between(-error, error)), rng.between(0.999, 1.001)),
-      running: false,
-      generation: 0,
-      process: undefined,
-    };
-  }
 }
 
-const NO_INDEX: GraphIndex = { rows: () => [], committed: () => {}, ready: () => Promise.resolve() };
+/** How the product says that a stored value is not what was stored. */
+const CORRUPT = "does not match its checksum";
+
+/** The disk refused, or lied and was caught: no fault of the product. */
+function diskSays(error: unknown, node: SimNode): boolean {
+  const message = reasons(error).join(": ");
+  return /EIO|ENOSPC/.test(message) || (node.disk.flipped.size > 0 && message.includes(CORRUPT));
+}
+
+/** The messages of an error and of all that caused it. */
+function reasons(error: unknown): string[] {
+  if (!(error instanceof Error)) return [String(error)];
+  const { cause } = error as { cause?: unknown };
+  return [error.stack ?? error.message, ...(cause === undefined ? [] : reasons(cause))];
+}
+
+const NO_INDEX: GraphIndex = { rows: () => [], committed: () => {}, ready: () => Promise.resolve(), dropped: () => {} };
 const NO_METER: Meter = { count: () => {}, observe: () => {} };

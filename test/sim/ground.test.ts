@@ -5,7 +5,7 @@ import { Rng } from "./rng.ts";
 import { Scheduler } from "./scheduler.ts";
 import { SimDisk } from "./sim-disk.ts";
 import { CALM, SimNetwork } from "./sim-network.ts";
-import { simSystem, WallClock } from "./sim-system.ts";
+import { Pause, simSystem, WallClock } from "./sim-system.ts";
 
 const alice = "alice" as NodeId;
 const bob = "bob" as NodeId;
@@ -92,6 +92,86 @@ describe("simulated time", () => {
   });
 });
 
+describe("a wall clock", () => {
+  it("jumps, stands still, runs fast, and is right again", async () => {
+    const scheduler = new Scheduler();
+    const clock = new WallClock(scheduler, 5, 1);
+    const shows = (): number => clock.read() - WallClock.EPOCH_MS;
+    await scheduler.run(1000);
+    expect(shows()).toBe(1005);
+    clock.offsetMs += 600_000;
+    expect(shows()).toBe(601_005);
+    clock.setRate(0);
+    await scheduler.run(3000);
+    expect(shows()).toBe(601_005);
+    clock.setRate(2);
+    await scheduler.run(4000);
+    expect(shows()).toBe(603_005);
+    clock.correct();
+    expect(shows()).toBe(4005);
+    await scheduler.run(5000);
+    expect(shows()).toBe(5005);
+  });
+});
+
+describe("a process that stands still", () => {
+  async function stoppedFor(clockStands: boolean) {
+    const scheduler = new Scheduler();
+    const pause = new Pause(scheduler);
+    const system = simSystem(scheduler, new WallClock(scheduler, 0, 1), new Rng(2), () => true, pause);
+    const seen: string[] = [];
+    const say = (what: string) => () => seen.push(`${what} at ${scheduler.now}`);
+    system.after(50, say("first"));
+    system.after(300, say("second"));
+    system.after(2000, say("third"));
+    await scheduler.run(100);
+    pause.begin(clockStands);
+    await scheduler.run(1000);
+    pause.gate(say("frame"));
+    expect(seen).toEqual(["first at 50"]);
+    pause.end();
+    const monotonic = system.monotonic();
+    await scheduler.run(10_000);
+    return { seen, monotonic };
+  }
+
+  it("finds every timer overdue when it goes on, and what reached it meanwhile", async () => {
+    expect(await stoppedFor(false)).toEqual({ monotonic: 1000, seen: ["first at 50", "second at 1000", "frame at 1000", "third at 2000"] });
+  });
+
+  it("has as long to wait as before when its machine slept", async () => {
+    expect(await stoppedFor(true)).toEqual({ monotonic: 100, seen: ["first at 50", "frame at 1000", "second at 1200", "third at 2900"] });
+  });
+
+  it("does not run a timer that was cancelled by what it found first", async () => {
+    const scheduler = new Scheduler();
+    const pause = new Pause(scheduler);
+    const system = simSystem(scheduler, new WallClock(scheduler, 0, 1), new Rng(2), () => true, pause);
+    const seen: string[] = [];
+    const holder: { cancel: () => void } = { cancel: () => {} };
+    system.after(10, () => holder.cancel());
+    holder.cancel = system.after(20, () => seen.push("cancelled"));
+    pause.begin(false);
+    await scheduler.run(100);
+    pause.end();
+    await scheduler.run(200);
+    expect(seen).toEqual([]);
+  });
+
+  it("forgets what waited when it dies", async () => {
+    const scheduler = new Scheduler();
+    const pause = new Pause(scheduler);
+    const seen: string[] = [];
+    pause.begin(false);
+    pause.gate(() => seen.push("late"));
+    pause.forget();
+    pause.end();
+    await scheduler.run(10);
+    expect(seen).toEqual([]);
+    expect(pause.holds).toBe(false);
+  });
+});
+
 describe("the simulated network", () => {
   async function connected(settings = CALM) {
     const scheduler = new Scheduler();
@@ -161,6 +241,65 @@ describe("the simulated network", () => {
     expect(next.send(bob, Uint8Array.of(2))).toBe(true);
     await run.scheduler.run(31_000);
     expect(run.got).toEqual(["alice:2"]);
+  });
+
+  it("delivers in order what a stall held up, however long, and nobody notices", async () => {
+    const run = await connected();
+    run.network.hold(alice, bob);
+    for (let i = 0; i < 3; i++) run.alice.send(bob, Uint8Array.of(i));
+    await run.scheduler.run(60_000);
+    expect(run.got).toEqual([]);
+    run.network.heal(alice, bob);
+    await run.scheduler.run(60_001);
+    expect(run.got).toEqual(["alice:0", "alice:1", "alice:2"]);
+    expect(run.peers).toEqual(["alice up"]);
+  });
+
+  it("carries one byte a second where that is all there is, in order, and the rest at once when it is mended", async () => {
+    const run = await connected();
+    run.network.setLink(alice, bob, { ...CALM.link, bytesPerMs: 0.001 });
+    for (let i = 0; i < 4; i++) run.alice.send(bob, new Uint8Array(10).fill(i));
+    await run.scheduler.run(14_000);
+    expect(run.got).toEqual([]);
+    await run.scheduler.run(26_000);
+    expect(run.got).toEqual(["alice:0", "alice:1"]);
+    run.network.setLink(alice, bob, CALM.link);
+    run.alice.send(bob, Uint8Array.of(9));
+    await run.scheduler.run(26_100);
+    expect(run.got).toEqual(["alice:0", "alice:1", "alice:2", "alice:3", "alice:9"]);
+  });
+
+  it("refuses frames once a slow link has more to carry than a queue may hold", async () => {
+    const run = await connected();
+    run.network.setLink(alice, bob, { ...CALM.link, bytesPerMs: 0.001 });
+    const large = new Uint8Array(8 * 1024 * 1024);
+    const taken: boolean[] = [];
+    for (let i = 0; i < 5; i++) {
+      taken.push(run.alice.send(bob, large));
+      await run.scheduler.run(run.scheduler.now + 10);
+    }
+    expect(taken).toEqual([true, true, true, true, false]);
+  });
+
+  it("gives each peer the machine that came last when two run under one id", async () => {
+    const run = await connected();
+    const twin = "alice-twin" as NodeId;
+    run.network.addNode(twin, new Pause(run.scheduler), alice);
+    const second = run.network.join(twin);
+    await run.scheduler.run(5400);
+    expect(run.peers).toEqual(["alice up", "alice down", "alice up"]);
+    expect(run.alice.send(bob, Uint8Array.of(1))).toBe(false);
+    expect(second.send(bob, Uint8Array.of(2))).toBe(true);
+    expect(run.bob.send(alice, Uint8Array.of(3))).toBe(true);
+    const heard: string[] = [];
+    run.alice.onFrame = () => heard.push("original");
+    second.onFrame = () => heard.push("twin");
+    await run.scheduler.run(5500);
+    expect([run.got, heard]).toEqual([["alice:2"], ["twin"]]);
+    // The original dials again, and takes its peer back.
+    await run.scheduler.run(9000);
+    expect(run.peers.slice(-2)).toEqual(["alice down", "alice up"]);
+    expect(run.peers.length).toBeGreaterThan(3);
   });
 
   it("drops, repeats and reorders single frames when it is hostile", async () => {
@@ -294,5 +433,91 @@ describe("the simulated disk", () => {
     const next = disk.open();
     await next.open();
     expect(await next.keys().all()).toEqual([]);
+  });
+
+  async function filled(rows: number): Promise<SimDisk> {
+    const scheduler = new Scheduler();
+    const disk = new SimDisk(scheduler, new Rng(5), fast);
+    const db = disk.open();
+    await db.open();
+    const all = Promise.all(Array.from({ length: rows }, (_, i) => db.batch(entry(`k${i}`, "some value"), SYNC)));
+    await scheduler.run(100);
+    await all;
+    return disk;
+  }
+
+  it("may lose with a torn log a batch in the middle, and keep those of the next block", async () => {
+    const large = "v".repeat(20_000);
+    const kept = new Set<string>();
+    for (let seed = 0; seed < 120; seed++) {
+      const scheduler = new Scheduler();
+      const disk = new SimDisk(scheduler, new Rng(seed), fast);
+      const db = disk.open();
+      await db.open();
+      for (const key of ["a", "b", "c", "d"]) {
+        void db.batch(entry(key, large), NO_SYNC);
+        await scheduler.run(scheduler.now + 10);
+      }
+      disk.powerCut(true);
+      kept.add((await keysOf(disk)).join(""));
+    }
+    expect(kept).toContain("");
+    expect(kept).toContain("abcd");
+    expect([...kept].some((keys) => keys.includes("d") && keys.length < 4)).toBe(true);
+  });
+
+  it("refuses writes while it is full, keeps nothing of them, and does not open", async () => {
+    const scheduler = new Scheduler();
+    const disk = new SimDisk(scheduler, new Rng(2), fast);
+    const db = disk.open();
+    await db.open();
+    disk.setFull(true);
+    const refused = db.batch(entry("a"), SYNC).catch((error: Error) => error.message);
+    await scheduler.run(100);
+    expect(await refused).toContain("ENOSPC");
+    disk.kill();
+    await expect(disk.open().open()).rejects.toMatchObject({ cause: { message: expect.stringContaining("ENOSPC") } });
+    disk.kill();
+    disk.setFull(false);
+    expect(await keysOf(disk)).toEqual([]);
+  });
+
+  it("fails reads while it cannot be read", async () => {
+    const disk = await filled(1);
+    disk.kill();
+    const db = disk.open();
+    await db.open();
+    disk.setUnreadable(true);
+    expect(() => db.getSync("k0")).toThrow("EIO");
+    await expect(db.get("k0")).rejects.toThrow("EIO");
+    disk.setUnreadable(false);
+    expect(db.getSync("k0")).toEqual(bytes("some value"));
+  });
+
+  it("turns one bit of one value, for those who read now and later, until it is written again", async () => {
+    const disk = await filled(3);
+    disk.kill();
+    const db = disk.open();
+    await db.open();
+    const key = disk.flip(new Rng(1)) as string;
+    expect([...disk.flipped]).toEqual([key]);
+    const stored = db.getSync(key) as Uint8Array;
+    const bits = stored.reduce((sum, byte, at) => sum + (byte ^ (bytes("some value")[at] as number)).toString(2).replaceAll("0", "").length, 0);
+    expect(bits).toBe(1);
+    expect(disk.durable().get(key)).toEqual(stored);
+    disk.kill();
+    disk.lose();
+    expect(disk.flipped.size).toBe(0);
+  });
+
+  it("can be copied and put back as it was", async () => {
+    const disk = await filled(2);
+    const copy = disk.copy();
+    disk.kill();
+    disk.lose();
+    expect(disk.contents().size).toBe(0);
+    disk.restore(copy);
+    expect(await keysOf(disk)).toEqual(["k0", "k1"]);
+    expect(() => disk.restore(copy)).toThrow("held");
   });
 });

@@ -48,7 +48,7 @@ export async function hunt(mutant: Mutant, seeds: number): Promise<Hunt> {
     writeFileSync(join(directory, mutant.file), mutate(readFileSync(join(ROOT, mutant.file), "utf8"), mutant));
     const output = await simulate(
       directory,
-      mutant.scenario === undefined ? ["--seed", "1", "--seeds", String(seeds), "--fail-fast"] : ["--scenario", mutant.scenario],
+      mutant.scenario === undefined ? ["--seed", "1", "--seeds", String(seeds), "--workers", "1", "--fail-fast"] : ["--scenario", mutant.scenario],
     );
     const failure = /^(seed \d+|scenario)\b.* failed/m.exec(output);
     const checkers = [...new Set([...output.matchAll(/^ {2}\(([^)]+)\)/gm)].map((match) => match[1] as string))];

@@ -1,13 +1,14 @@
-import { type FaultSettings, Faults } from "./faults.ts";
+import { Faults } from "./faults.ts";
 import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
 import { drawProfile, type Profile } from "./profile.ts";
 import { readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
+import { drawFaults, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
 import { checkAcknowledged, checkAtRest, Registry } from "./store-checker.ts";
-import { keyOf, Workload } from "./workload.ts";
+import { DrawnPlan, keyOf, ListedPlan, type Plan, Workload } from "./workload.ts";
 
 export interface RunOptions {
   readonly seed: number;
@@ -28,6 +29,8 @@ export interface RunResult {
   readonly events: number;
   readonly frames: number;
   readonly simulatedMs: number;
+  /** All that happened: `runSchedule` does it again. */
+  readonly schedule: Schedule;
 }
 
 /** How long forming a federation may take when nothing is broken, ms. */
@@ -36,14 +39,36 @@ const FORMATION_MS = 30_000;
 const CONVERGENCE_MS = 30_000;
 
 /** One seed: a federation is born, works while things break, heals, and is examined. */
-export async function runSeed(options: RunOptions): Promise<RunResult> {
-  const run = new Run(options);
+export async function runSeed({ seed, nodeCount, story, adjust }: RunOptions): Promise<RunResult> {
+  const rng = new Rng(seed);
+  const drawn = drawProfile(rng.fork("profile"), nodeCount);
+  const profile = adjust?.(drawn) ?? drawn;
+  const { birth, faults } = profile;
+  const plan = new DrawnPlan(rng.fork("workload"), profile.workload, profile.nodeCount);
+  const run = new Run(
+    {
+      seed,
+      profile,
+      birth: birth === undefined ? [] : drawFaults(rng.fork("birth"), birth.faults, birth.durationMs, profile.nodeCount),
+      faults: drawFaults(rng.fork("faults"), faults, profile.durationMs, profile.nodeCount),
+      operations: plan.operations,
+    },
+    plan,
+    story,
+  );
+  await run.live();
+  return run.result();
+}
+
+/** A run as its list says, whole or with parts left out. */
+export async function runSchedule(schedule: Schedule, story?: (line: string) => void): Promise<RunResult> {
+  const run = new Run(schedule, new ListedPlan(schedule.operations), story);
   await run.live();
   return run.result();
 }
 
 class Run {
-  readonly #seed: number;
+  readonly #schedule: Schedule;
   readonly #rng: Rng;
   readonly #scheduler = new Scheduler();
   readonly #profile: Profile;
@@ -52,18 +77,17 @@ class Run {
   readonly #workload: Workload;
   readonly #violations: Violation[] = [];
 
-  constructor({ seed, nodeCount, story, adjust }: RunOptions) {
-    this.#seed = seed;
-    this.#rng = new Rng(seed);
+  constructor(schedule: Schedule, plan: Plan, story: ((line: string) => void) | undefined) {
+    this.#schedule = schedule;
+    this.#profile = schedule.profile;
+    this.#rng = new Rng(schedule.seed);
     this.#scheduler.story = story;
-    const drawn = drawProfile(this.#rng.fork("profile"), nodeCount);
-    this.#profile = adjust?.(drawn) ?? drawn;
-    this.#scheduler.note(`seed ${seed}: ${JSON.stringify(this.#profile)}`);
+    this.#scheduler.note(`seed ${schedule.seed}: ${JSON.stringify(this.#profile)}`);
     this.#registry = new Registry(() => this.#federation.nodes.map((node) => node.disk.durable()), this.#profile.replicationFactor);
     this.#federation = new Federation(this.#scheduler, this.#rng.fork("federation"), this.#profile, this.#registry);
     const { nodes } = this.#federation;
     const doors = nodes.map((node) => this.#federation.door(node));
-    this.#workload = new Workload(this.#scheduler, this.#rng.fork("workload"), doors, this.#profile.workload, (operation) => {
+    this.#workload = new Workload(this.#scheduler, doors, this.#profile.workload, plan, (operation) => {
       const disks = nodes.map((node) => node.disk.durable());
       this.#violations.push(...checkAcknowledged(operation, keyOf(operation), this.#registry, disks, this.#profile.replicationFactor));
     });
@@ -87,7 +111,7 @@ class Run {
   result(): RunResult {
     const failures = this.#federation.failures.map((message) => ({ checker: "process", message }));
     return {
-      seed: this.#seed,
+      seed: this.#schedule.seed,
       violations: [...this.#violations, ...this.#registry.violations, ...failures],
       traceHash: this.#scheduler.traceHash(),
       operations: this.#workload.history.length,
@@ -95,6 +119,7 @@ class Run {
       events: this.#scheduler.eventCount,
       frames: this.#federation.network.frameCount,
       simulatedMs: this.#scheduler.now,
+      schedule: this.#schedule,
     };
   }
 
@@ -102,21 +127,21 @@ class Run {
   async #beBorn(): Promise<boolean> {
     for (const node of this.#federation.nodes) this.#scheduler.after(this.#rng.exponential(50), () => this.#federation.start(node));
     const { birth } = this.#profile;
-    if (birth !== undefined) await this.#breakThingsFor(birth.durationMs, birth.faults);
+    if (birth !== undefined) await this.#breakThingsFor(birth.durationMs, "birth", birth.disksLost);
     return await this.#formed("with nothing broken");
   }
 
   async #work(): Promise<void> {
     this.#workload.start();
-    await this.#breakThingsFor(this.#profile.durationMs, this.#profile.faults);
+    await this.#breakThingsFor(this.#profile.durationMs, "faults", false);
     this.#workload.stop();
     const longest = this.#profile.workload.timeoutMs * 2 * this.#profile.workload.attemptsMax;
     await this.#scheduler.run(this.#scheduler.now + longest + 1000, () => this.#workload.idle);
   }
 
-  async #breakThingsFor(ms: number, settings: FaultSettings): Promise<void> {
-    const faults = new Faults(this.#scheduler, this.#rng.fork(`faults ${this.#scheduler.now}`), this.#federation, settings);
-    faults.start();
+  async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
+    const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost);
+    faults.start(this.#schedule[phase]);
     await this.#scheduler.run(this.#scheduler.now + ms);
     faults.stop();
   }

@@ -209,6 +209,22 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: "a forwarded request that no replica can make sense of fails by itself, and ends nobody",
+    play: async (stage) => {
+      stage.start();
+      await stage.formed();
+      const { witness } = stage.groupOf("alpha");
+      // What an HTTP layer would have refused; a member that lies sends it all the same.
+      const nonsense = await stage.ask(witness, "put", null as unknown as object);
+      const next = await stage.ask(witness, "put", { memory: "m", value: "1" });
+      return [
+        ...expectThat(nonsense instanceof ApiError && nonsense.code === "internal", "nonsense was not refused as a failure of the replica"),
+        ...expectThat(!(next instanceof ApiError), "what came after it was refused"),
+        ...(await stage.examine()),
+      ];
+    },
+  },
+  {
     // Found at seed 6441: it asked again and again in one tick, so its own disk could never answer.
     name: "a node alone that must wait for its own disk lets it work",
     nodeCount: 1,

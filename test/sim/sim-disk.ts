@@ -1,12 +1,15 @@
 import { MemoryLevel } from "memory-level";
 import type { Rng } from "./rng.ts";
 import type { Scheduler } from "./scheduler.ts";
+import { Pause } from "./sim-system.ts";
 
 /** One operation as abstract-level hands it to an implementation: keys and values already encoded. */
 interface Operation {
   readonly type: "put" | "del";
   readonly key: Uint8Array;
   readonly value?: Uint8Array;
+  /** The key once more, as maps of the simulator name it: latin1 of its bytes. */
+  readonly name: string;
 }
 
 interface Write {
@@ -25,11 +28,27 @@ export interface DiskTimes {
   readonly stallChance: number;
 }
 
-/** What was written, in the order of the log. `synced` is what survives any power cut. */
+/** Key -> what a batch puts there; undefined: it deletes the key. */
+export type Entries = ReadonlyMap<string, Uint8Array | undefined>;
+
+/** Who looks on. Each is called at one of the moments between which a process can die. */
 export interface DiskWatcher {
+  /** The process asks for a batch to be written. False: it died first. */
+  onAsked?(entries: Entries, sync: boolean): boolean;
+  /** The disk takes it. */
+  onBegun?(entries: Entries): void;
   /** A batch has completed: readers see it. `synced` false: a power cut may still take it. */
-  onWrite?(entries: ReadonlyMap<string, Uint8Array | undefined>, synced: boolean): void;
+  onWrite?(entries: Entries, synced: boolean): void;
 }
+
+/** The image of a disk, as somebody copied it behind the node's back. */
+export type DiskCopy = ReadonlyMap<string, Uint8Array>;
+
+/** LevelDB writes its log in blocks; after a bad record it goes on reading at the next block. */
+const LOG_BLOCK_BYTES = 32 * 1024;
+/** Of one batch in the log: checksum, length, type, sequence, count; of one operation: type and two lengths. */
+const BATCH_BYTES = 19;
+const OPERATION_BYTES = 4;
 
 /**
  * One node's disk, under LevelDB's rules:
@@ -37,7 +56,8 @@ export interface DiskWatcher {
  * - with `sync: true` it completes, and becomes visible, only after the fsync; that fsync also makes every earlier batch durable;
  * - without, it is visible at once, survives the death of the process (the page cache is the kernel's) and not a power cut;
  * - batches that arrive while another is being written wait, and share the next fsync;
- * - after a power cut any prefix of what was not synced may be there, chosen by chance.
+ * - after a power cut any prefix of what was not synced may be there, chosen by chance; or a torn tail, whose bad blocks LevelDB's checksums drop;
+ * - a failed write, for whatever reason, is the last: LevelDB takes no other until it is opened again.
  */
 export class SimDisk {
   readonly #scheduler: Scheduler;
@@ -51,16 +71,28 @@ export class SimDisk {
   #waiting: Write[] = [];
   #running: Write[] | undefined;
   #failNextSync = false;
+  #full = false;
+  #readsFail = false;
   #stalledUntil = 0;
+  /** Keys whose stored bytes have changed by themselves. */
+  readonly #flipped = new Set<string>();
   /** After a failed fsync LevelDB takes no write until it is opened again. */
   #broken: Error | undefined;
   watcher: DiskWatcher | undefined;
   fsyncCount = 0;
+  /** Of the process that has it open. */
+  readonly #pause: Pause;
 
-  constructor(scheduler: Scheduler, rng: Rng, times: DiskTimes = { writeMs: 0.02, fsyncMs: 1, stallChance: 0.005 }) {
+  constructor(
+    scheduler: Scheduler,
+    rng: Rng,
+    times: DiskTimes = { writeMs: 0.02, fsyncMs: 1, stallChance: 0.005 },
+    pause: Pause = new Pause(scheduler),
+  ) {
     this.#scheduler = scheduler;
     this.#rng = rng;
     this.#times = times;
+    this.#pause = pause;
   }
 
   /**
@@ -72,13 +104,65 @@ export class SimDisk {
     for (const batch of this.#unsynced) this.#settle(batch);
     this.#unsynced = [];
     this.#open = new SimLevel(this);
-    this.#open.load([...this.#synced].map(([key, value]) => ({ type: "put", key: new Uint8Array(Buffer.from(key, "latin1")), value })));
+    this.#open.load([...this.#synced].map(([name, value]) => putOf(name, value)));
     return this.#open;
   }
 
   /** The next fsync fails with EIO. Nobody knows whether that write is in the log: the next process may find it, after its writer was told it failed. */
   failNextSync(): void {
     this.#failNextSync = true;
+  }
+
+  /** Until it is empty again no write succeeds, and no store opens: LevelDB writes a new log first. Nothing of a refused batch is kept. */
+  setFull(full: boolean): void {
+    this.#full = full;
+  }
+
+  /** Every read ends in EIO, until it does not. */
+  setUnreadable(unreadable: boolean): void {
+    this.#readsFail = unreadable;
+  }
+
+  /** @throws Error EIO, ENOSPC: what a process that opens the store now is told */
+  checkOpens(): void {
+    if (this.#full) throw new Error("ENOSPC: no space left on device, open");
+    this.checkReads();
+  }
+
+  /** @throws Error EIO */
+  checkReads(): void {
+    if (this.#readsFail) throw new Error("EIO: i/o error, read");
+  }
+
+  /** One bit of one stored value turns, under a running process too. @returns the key; undefined: there is nothing */
+  flip(rng: Rng): string | undefined {
+    const rows = [...this.#synced].filter(([, value]) => value.byteLength > 0);
+    if (rows.length === 0) return undefined;
+    const [name, value] = rng.pick(rows);
+    const changed = new Uint8Array(value);
+    (changed[rng.int(changed.length)] as number) ^= 1 << rng.int(8);
+    const put = putOf(name, changed);
+    applyTo(this.#synced, [put]);
+    this.#open?.load([put]);
+    this.#flipped.add(name);
+    return name;
+  }
+
+  /** Keys whose stored bytes turned and were not written again since. */
+  get flipped(): ReadonlySet<string> {
+    return this.#flipped;
+  }
+
+  /** What `cp -r` of the volume would give now. */
+  copy(): DiskCopy {
+    return new Map(this.#synced);
+  }
+
+  /** The volume is replaced by a copy; the process that had it open must be gone. */
+  restore(copy: DiskCopy): void {
+    if (this.#open !== undefined) throw new Error("the disk is held by a running process");
+    this.lose();
+    for (const [name, value] of copy) this.#synced.set(name, value);
   }
 
   /** Nothing completes for this long. */
@@ -93,18 +177,37 @@ export class SimDisk {
     this.#detach();
   }
 
-  /** The machine loses power: a prefix of what was not synced may have reached the platter. */
-  powerCut(): void {
+  /**
+   * The machine loses power: a prefix of what was not synced may have reached the platter.
+   * @param torn the end of the log has garbage in it: LevelDB drops every record that touches a bad block, and reads on behind it
+   */
+  powerCut(torn = false): void {
     const tail = [...this.#unsynced, ...(this.#running?.map((write) => write.operations) ?? [])];
-    for (const batch of tail.slice(0, this.#rng.int(tail.length + 1))) this.#settle(batch);
+    const written = tail.slice(0, this.#rng.int(tail.length + 1));
+    for (const batch of torn ? this.#besideGarbage(written) : written) this.#settle(batch);
     this.#unsynced = [];
     this.#detach();
+  }
+
+  /** Batches that no bad block touches. Where in a block the tail begins nobody knows. */
+  #besideGarbage(tail: readonly (readonly Operation[])[]): (readonly Operation[])[] {
+    const begin = this.#rng.int(LOG_BLOCK_BYTES);
+    const ends: number[] = [];
+    for (const batch of tail) ends.push((ends.at(-1) ?? begin) + bytesOf(batch));
+    const end = ends.at(-1) ?? begin;
+    // Or behind everything, where it does no harm.
+    const bad = this.#rng.chance(0.3) ? end : begin + this.#rng.int(end - begin + 1);
+    const next = (Math.floor(bad / LOG_BLOCK_BYTES) + 1) * LOG_BLOCK_BYTES;
+    return tail.filter((_, at) => (ends[at] as number) <= bad || (ends[at - 1] ?? begin) >= next);
   }
 
   /** The volume is gone: the next process finds an empty one. */
   lose(): void {
     this.#synced.clear();
+    this.#flipped.clear();
     this.#unsynced = [];
+    this.#full = false;
+    this.#readsFail = false;
     this.#detach();
   }
 
@@ -136,14 +239,17 @@ export class SimDisk {
     return new Promise((resolve, reject) => {
       if (by !== this.#open) return; // a dead process writes nothing
       if (this.#broken !== undefined) return reject(this.#broken);
+      if (this.watcher?.onAsked?.(asEntries(operations), sync) === false) return;
       this.#waiting.push({ operations, sync, resolve, reject });
       this.#pump();
     });
   }
 
-  /** A read that leaves the process: a fraction of a write, and nothing while the disk stalls. */
+  /** A read that leaves the process: a fraction of a write, and nothing while the disk stalls or the process is stopped. */
   readDelay(): Promise<void> {
-    return this.#scheduler.sleep(this.#stallMs() + this.#rng.exponential(this.#times.writeMs));
+    return new Promise((resolve) => {
+      this.#scheduler.after(this.#stallMs() + this.#rng.exponential(this.#times.writeMs), () => this.#pause.gate(resolve));
+    });
   }
 
   #stallMs(): number {
@@ -156,18 +262,22 @@ export class SimDisk {
     const foreign = first.sync ? -1 : this.#waiting.findIndex((write) => write.sync);
     const group = this.#waiting.splice(0, foreign === -1 ? this.#waiting.length : foreign);
     this.#running = group;
-    this.#scheduler.after(this.#stallMs() + this.#latency(first.sync), () => {
+    for (const write of group) this.watcher?.onBegun?.(asEntries(write.operations));
+    const done = (): void => {
       if (this.#running === group) this.#complete(group, first.sync);
-    });
+    };
+    this.#scheduler.after(this.#stallMs() + this.#latency(first.sync), () => this.#pause.gate(done));
   }
 
   #complete(group: Write[], sync: boolean): void {
     this.#running = undefined;
+    if (this.#full) {
+      this.#break(group, "ENOSPC: no space left on device, write");
+      return;
+    }
     if (sync && this.#failNextSync) {
-      this.#broken = new Error("EIO: i/o error, fsync");
       this.#unsynced.push(...group.slice(0, this.#rng.int(group.length + 1)).map((write) => write.operations));
-      for (const write of [...group, ...this.#waiting]) write.reject(this.#broken);
-      this.#waiting = [];
+      this.#break(group, "EIO: i/o error, fsync");
       return;
     }
     for (const write of group) {
@@ -179,15 +289,23 @@ export class SimDisk {
       for (const batch of this.#unsynced) this.#settle(batch);
       this.#unsynced = [];
     }
+    const { watcher } = this;
     for (const write of group) {
-      this.watcher?.onWrite?.(asEntries(write.operations), sync);
+      watcher?.onWrite?.(asEntries(write.operations), sync);
       write.resolve();
     }
     this.#pump();
   }
 
+  #break(group: readonly Write[], message: string): void {
+    this.#broken = new Error(message);
+    const refused = [...group, ...this.#waiting.splice(0)];
+    for (const write of refused) write.reject(this.#broken);
+  }
+
   #settle(batch: readonly Operation[]): void {
     applyTo(this.#synced, batch);
+    if (this.#flipped.size > 0) for (const { name } of batch) this.#flipped.delete(name);
   }
 
   /** Writes that nobody waits for any more never complete: their process is gone. */
@@ -211,16 +329,29 @@ export function keyText(key: Uint8Array): string {
   return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }
 
+function putOf(name: string, value: Uint8Array): Operation {
+  return { type: "put", key: new Uint8Array(Buffer.from(name, "latin1")), value, name };
+}
+
+function bytesOf(batch: readonly Operation[]): number {
+  return batch.reduce((sum, { key, value }) => sum + OPERATION_BYTES + key.byteLength + (value?.byteLength ?? 0), BATCH_BYTES);
+}
+
 function applyTo(entries: Map<string, Uint8Array>, batch: readonly Operation[]): void {
-  for (const operation of batch) {
-    const key = keyText(operation.key);
-    if (operation.value === undefined) entries.delete(key);
-    else entries.set(key, operation.value);
+  for (const { name, value } of batch) {
+    if (value === undefined) entries.delete(name);
+    else entries.set(name, value);
   }
 }
 
-function asEntries(operations: readonly Operation[]): Map<string, Uint8Array | undefined> {
-  return new Map(operations.map((operation) => [keyText(operation.key), operation.value]));
+const entriesOf = new WeakMap<readonly Operation[], Entries>();
+function asEntries(operations: readonly Operation[]): Entries {
+  let entries = entriesOf.get(operations);
+  if (entries === undefined) {
+    entries = new Map(operations.map(({ name, value }) => [name, value]));
+    entriesOf.set(operations, entries);
+  }
+  return entries;
 }
 
 /** The two hooks of abstract-level's iterators that fetch. */
@@ -247,12 +378,17 @@ export class SimLevel extends MemoryLevel<string, Uint8Array> {
     void super._batch(operations, {});
   }
 
-  async _batch(operations: readonly Operation[], options: { sync?: boolean }): Promise<void> {
+  async _open(): Promise<void> {
+    this.#disk.checkOpens();
+  }
+
+  async _batch(operations: readonly Omit<Operation, "name">[], options: { sync?: boolean }): Promise<void> {
     await this.#disk.write(
       this,
-      operations.map(({ type, key, value }) =>
-        value === undefined ? { type, key: new Uint8Array(key) } : { type, key: new Uint8Array(key), value: new Uint8Array(value) },
-      ),
+      operations.map(({ type, key, value }) => {
+        const copy = { type, key: new Uint8Array(key), name: keyText(key) };
+        return value === undefined ? copy : { ...copy, value: new Uint8Array(value) };
+      }),
       options.sync === true,
     );
   }
@@ -265,6 +401,18 @@ export class SimLevel extends MemoryLevel<string, Uint8Array> {
     await this._batch([{ type: "del", key }], options);
   }
 
+  async _get(key: Uint8Array, options: object): Promise<Uint8Array | undefined> {
+    this.#disk.checkReads();
+    // @ts-expect-error the hooks of abstract-level are not in its types
+    return await super._get(key, options);
+  }
+
+  _getSync(key: Uint8Array, options: object): Uint8Array | undefined {
+    this.#disk.checkReads();
+    // @ts-expect-error the hooks of abstract-level are not in its types
+    return super._getSync(key, options);
+  }
+
   /** Iterating takes time, as in LevelDB's own thread: others write meanwhile. The state it sees is that of its creation. */
   _iterator(options: object): AsyncReader {
     // @ts-expect-error the hooks of abstract-level are not in its types
@@ -272,10 +420,12 @@ export class SimLevel extends MemoryLevel<string, Uint8Array> {
     const [next, nextv] = [iterator._next.bind(iterator), iterator._nextv.bind(iterator)];
     iterator._next = async () => {
       await this.#disk.readDelay();
+      this.#disk.checkReads();
       return await next();
     };
     iterator._nextv = async (size, more) => {
       await this.#disk.readDelay();
+      this.#disk.checkReads();
       return await nextv(size, more);
     };
     return iterator;

@@ -22,7 +22,7 @@ const QUIET: Profile = {
   disk: { writeMs: 0.02, fsyncMs: 1, stallChance: 0 },
   clockErrorMs: 0,
   workload: { clients: 0, tenants: [], pauseMs: 0, timeoutMs: 2000, retryChance: 0, attemptsMax: 1, twiceChance: 0 },
-  faults: { kinds: [], everyMs: 0, lastsMs: 0, atWriteChance: 0 },
+  faults: { kinds: [], everyMs: 0, lastsMs: 0 },
   birth: undefined,
   durationMs: 0,
 };
@@ -102,17 +102,14 @@ export class Stage {
   /** As `ask`, without waiting for the answer. */
   begin<T = unknown>(node: SimNode, operation: string, args: object, how: How = {}): Asked<T> {
     const { level = "quorum", key = `${operation} ${JSON.stringify(args)}`, timeoutMs = 2000, tenant = "alpha" } = how;
-    const { router, monotonic } = node.process as NonNullable<SimNode["process"]>;
     const asked: Asked<T> = { answer: undefined };
-    router.run<T>(operation, args, { tenant, level, key, token: undefined, requestId: key, deadline: monotonic() + timeoutMs }).then(
-      (outcome) => {
-        asked.answer = outcome;
-      },
-      (error: unknown) => {
-        if (!(error instanceof ApiError)) throw error;
-        asked.answer = error;
-      },
-    );
+    const call = { tenant, level, key, token: undefined, requestId: key, timeoutMs };
+    void this.federation
+      .door(node)
+      .call<T>(operation, args, call)
+      ?.then((answer) => {
+        asked.answer = answer;
+      });
     return asked;
   }
 

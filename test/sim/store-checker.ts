@@ -2,7 +2,7 @@
  * What the disks hold, against what they must hold. Two parts: a `Registry` that looks at every delta the moment any disk completes it, for the whole run,
  * and checks of the disks at rest, when everything has healed.
  */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { keyHashOf } from "../../crypto/hash.ts";
 import { type Delta, parseDelta } from "../../protocol/delta.ts";
 import { applyDelta, type RecordState } from "../../protocol/graph/apply.ts";
@@ -11,7 +11,7 @@ import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.t
 import type { Operation, Violation } from "./history.ts";
 import { conceptCount, markIn, type RawDelta, type RawStore, rawDelta, rawHeaderOf } from "./raw-store.ts";
 
-const base64url = (bytes: Uint8Array | string): string => createHash("sha256").update(bytes).digest("base64url");
+const base64url = (bytes: Uint8Array | string): string => hash("sha256", bytes, "base64url");
 
 type Disk = ReadonlyMap<string, Uint8Array>;
 
@@ -55,16 +55,16 @@ export class Registry {
 
   #delta(where: string, key: string, value: Uint8Array): void {
     const header = rawHeaderOf(value);
-    const hash = base64url(header.bytes);
+    const hashed = base64url(header.bytes);
     const known = this.#hashes.get(header.name);
     if (known === undefined) {
-      this.#hashes.set(header.name, { hash, where });
+      this.#hashes.set(header.name, { hash: hashed, where });
       const executions = this.executions.get(header.key) ?? new Set();
       this.executions.set(header.key, executions.add(header.name));
-    } else if (known.hash !== hash) {
+    } else if (known.hash !== hashed) {
       this.violations.push({
         checker: "e one hash",
-        message: `${header.name} is ${hash.slice(0, 8)} on ${where} and was ${known.hash.slice(0, 8)} on ${known.where}`,
+        message: `${header.name} is ${hashed.slice(0, 8)} on ${where} and was ${known.hash.slice(0, 8)} on ${known.where}`,
       });
     }
     if (key.startsWith("d/") && !this.deltas.has(header.name)) this.deltas.set(header.name, rawDelta(value));

@@ -1,17 +1,22 @@
 import { ApiError } from "../../node/errors.ts";
-import type { Outcome, Router } from "../../node/ports.ts";
+import type { Call, Outcome } from "../../node/ports.ts";
 import type { Level } from "../../protocol/ids.ts";
 import type { Operation, Read } from "./history.ts";
 import type { ReadAnswer } from "./operations.ts";
 import type { Rng } from "./rng.ts";
+import type { Attempt, PlannedKind, PlannedOperation } from "./schedule.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 /** A node as a client meets it: an address that may or may not answer. */
 export interface Door {
   readonly name: string;
-  /** Undefined: nothing listens there. `monotonic` is that process's own clock, which deadlines are given in. */
-  open(): { router: Router; monotonic: number } | undefined;
+  /** Undefined: nothing listens there. A node that dies never answers. */
+  call<T>(operation: string, args: unknown, call: Request): Promise<Outcome<T> | ApiError> | undefined;
 }
+export type Request = Omit<Call, "deadline"> & {
+  /** What the client gives the node, counted from when it takes the request. */
+  readonly timeoutMs: number;
+};
 
 export interface WorkloadSettings {
   readonly clients: number;
@@ -27,46 +32,158 @@ export interface WorkloadSettings {
   readonly twiceChance: number;
 }
 
-type WriteKind = "put" | "bump" | "unlearn" | "edit" | "delete";
 /** Counted exactly. */
 const CONCEPTS = ["ada", "babbage", "curie"] as const;
 /** Counted, and unlearnt again: what must hold of them is that all replicas agree. */
 const FLEETING = ["dirac", "euler"] as const;
+/** What a read looks at: the latest, which others still work on, and some of long ago. */
+const READ_LATEST = 12;
+const READ_EARLIER = 4;
+
+/** Where a client's next operation comes from. */
+export interface Plan {
+  /** @param known memories of the client's tenant, as far as anybody has asked for them, oldest first */
+  next(client: number, now: number, known: readonly string[]): PlannedOperation | undefined;
+}
+
+/** Draws operations while the run goes, and keeps them: afterwards the list is as good as the seed. */
+export class DrawnPlan implements Plan {
+  readonly operations: PlannedOperation[] = [];
+  readonly #rng: Rng;
+  readonly #settings: WorkloadSettings;
+  readonly #doorCount: number;
+  readonly #clients: { drawn: number; door: number }[];
+
+  constructor(rng: Rng, settings: WorkloadSettings, doorCount: number) {
+    this.#rng = rng;
+    this.#settings = settings;
+    this.#doorCount = doorCount;
+    this.#clients = Array.from({ length: settings.clients }, (_, client) => ({ drawn: 0, door: rng.fork(`door ${client}`).int(doorCount) }));
+  }
+
+  next(client: number, now: number, known: readonly string[]): PlannedOperation {
+    const state = this.#clients[client] as { drawn: number; door: number };
+    const id = 1 + client + this.#settings.clients * state.drawn++;
+    const rng = this.#rng.fork(id);
+    if (rng.chance(0.1)) state.door = rng.int(this.#doorCount);
+    const kind = drawKind(rng, known.length > 0);
+    const level = kind === "read" ? drawReadLevel(rng) : drawWriteLevel(rng);
+    const operation: PlannedOperation = {
+      id,
+      client,
+      at: now + rng.exponential(this.#settings.pauseMs),
+      kind,
+      level,
+      memories:
+        kind === "read"
+          ? drawMemories(rng, known)
+          : kind === "put"
+            ? [`m${id}`]
+            : kind === "edit" || kind === "delete"
+              ? [rng.pick(known.slice(-8))]
+              : [],
+      concepts: kind === "bump" || kind === "unlearn" ? drawConcepts(rng, kind) : kind === "read" ? [...CONCEPTS] : [],
+      token: kind === "read" && level === "one",
+      attempts: kind === "read" ? [{ door: state.door, waitMs: 0 }] : this.#drawAttempts(rng, state.door),
+    };
+    this.operations.push(operation);
+    return operation;
+  }
+
+  #drawAttempts(rng: Rng, first: number): Attempt[] {
+    const { attemptsMax, retryChance, twiceChance } = this.#settings;
+    const attempts: Attempt[] = [];
+    for (let door = first, waitMs = 0; ; door = rng.chance(0.6) ? rng.int(this.#doorCount) : door, waitMs = rng.exponential(200)) {
+      attempts.push(rng.chance(twiceChance) ? { door, waitMs, twice: rng.int(this.#doorCount) } : { door, waitMs });
+      if (attempts.length >= attemptsMax || !rng.chance(retryChance)) return attempts;
+    }
+  }
+}
+
+/** A list that was drawn before, whole or in part. */
+export class ListedPlan implements Plan {
+  readonly #waiting: PlannedOperation[][] = [];
+
+  constructor(operations: readonly PlannedOperation[]) {
+    for (const operation of operations) {
+      this.#waiting[operation.client] ??= [];
+      this.#waiting[operation.client]?.push(operation);
+    }
+  }
+
+  next(client: number): PlannedOperation | undefined {
+    return this.#waiting[client]?.shift();
+  }
+}
+
+function drawKind(rng: Rng, memoriesKnown: boolean): PlannedKind {
+  const dice = rng.float();
+  if (dice < 0.35) return "read";
+  if (dice < 0.65 || !memoriesKnown) return "put";
+  if (dice < 0.84) return "bump";
+  if (dice < 0.86) return "unlearn";
+  return dice < 0.94 ? "edit" : "delete";
+}
+
+function drawWriteLevel(rng: Rng): Level {
+  const dice = rng.float();
+  return dice < 0.75 ? "quorum" : dice < 0.9 ? "one" : "all";
+}
+
+function drawReadLevel(rng: Rng): Level {
+  const dice = rng.float();
+  return dice < 0.7 ? "quorum" : dice < 0.95 ? "one" : "all";
+}
+
+function drawMemories(rng: Rng, known: readonly string[]): string[] {
+  const earlier = rng.shuffle(known.slice(0, -READ_LATEST)).slice(0, READ_EARLIER);
+  return [...earlier, ...known.slice(-READ_LATEST)];
+}
+
+function drawConcepts(rng: Rng, kind: "bump" | "unlearn"): string[] {
+  return kind === "unlearn" || rng.chance(0.2) ? [...FLEETING] : rng.shuffle(CONCEPTS).slice(0, 2);
+}
+
+interface Client {
+  readonly name: string;
+  readonly tenant: string;
+  /** Of its last acknowledged write. */
+  token: { readonly value: string; readonly of: number } | undefined;
+}
 
 /** Clients that learn, correct, delete and read at mixed levels, and write down what they asked and what they were told. */
 export class Workload {
   readonly history: Operation[] = [];
   readonly #scheduler: Scheduler;
-  readonly #rng: Rng;
   readonly #doors: readonly Door[];
   readonly #settings: WorkloadSettings;
+  readonly #plan: Plan;
   readonly #acknowledged: (operation: Operation, key: string) => void;
   readonly #memories = new Map<string, string[]>();
   #stopped = false;
   #busy = 0;
-  #lastId = 0;
+  /** Of reads that no plan has: what a refusal says, and the audit. Far above those of any plan. */
+  #lastId = 1_000_000;
 
   /** @param acknowledged told at the moment a client hears that its write is done */
   constructor(
     scheduler: Scheduler,
-    rng: Rng,
     doors: readonly Door[],
     settings: WorkloadSettings,
+    plan: Plan,
     acknowledged: (operation: Operation, key: string) => void,
   ) {
     this.#scheduler = scheduler;
     this.#acknowledged = acknowledged;
-    this.#rng = rng;
     this.#doors = doors;
     this.#settings = settings;
+    this.#plan = plan;
     for (const tenant of settings.tenants) this.#memories.set(tenant, []);
   }
 
   start(): void {
-    for (let i = 0; i < this.#settings.clients; i++) {
-      const client = new Client(`client-${i}`, this.#rng.pick(this.#settings.tenants), this.#rng.pick(this.#doors));
-      this.#scheduler.after(this.#rng.exponential(this.#settings.pauseMs), () => void this.#live(client));
-    }
+    const { clients, tenants } = this.#settings;
+    for (let i = 0; i < clients; i++) void this.#live(i, { name: `client-${i}`, tenant: tenants[i % tenants.length] as string, token: undefined });
   }
 
   /** No new operations; those under way end in their own time. */
@@ -80,95 +197,69 @@ export class Workload {
 
   /** Quorum reads of everything in a tenant, through one door, until one is answered: how a run ends. */
   async readAll(tenant: string, door: Door): Promise<void> {
+    const auditor: Client = { name: "auditor", tenant, token: undefined };
     for (;;) {
-      const read = await this.#read(new Client("auditor", tenant, door), "quorum", this.#memories.get(tenant) as string[]);
+      const read = await this.#read(auditor, ++this.#lastId, "quorum", door, this.#memories.get(tenant) as string[], CONCEPTS);
       if (read.end !== undefined) return;
       await this.#scheduler.sleep(250);
     }
   }
 
-  async #live(client: Client): Promise<void> {
-    while (!this.#stopped) {
+  async #live(index: number, client: Client): Promise<void> {
+    for (;;) {
+      const planned = this.#plan.next(index, this.#scheduler.now, this.#memories.get(client.tenant) as string[]);
+      if (planned === undefined) return;
+      await new Promise<void>((resolve) => void this.#scheduler.at(planned.at, resolve));
+      if (this.#stopped) return;
       this.#busy++;
-      await this.#once(client);
+      await this.#once(client, planned);
       this.#busy--;
-      await this.#scheduler.sleep(this.#rng.exponential(this.#settings.pauseMs));
     }
   }
 
-  async #once(client: Client): Promise<void> {
-    if (this.#rng.chance(0.1)) client.door = this.#rng.pick(this.#doors);
-    const known = this.#memories.get(client.tenant) as string[];
-    const dice = this.#rng.float();
-    if (dice < 0.35) await this.#read(client, this.#readLevel(), known.slice(-40));
-    else if (dice < 0.65 || known.length === 0) await this.#write(client, "put");
-    else if (dice < 0.84) await this.#write(client, "bump");
-    else if (dice < 0.86) await this.#write(client, "unlearn");
-    else if (dice < 0.94) await this.#write(client, "edit");
-    else await this.#write(client, "delete");
+  async #once(client: Client, planned: PlannedOperation): Promise<void> {
+    const { kind, id, level, memories, concepts } = planned;
+    if (kind !== "read") return await this.#write(client, planned, kind);
+    const token = planned.token ? client.token : undefined;
+    await this.#read(client, id, level, this.#door((planned.attempts[0] as Attempt).door), memories, concepts, token);
   }
 
-  #writeLevel(): Level {
-    const dice = this.#rng.float();
-    return dice < 0.75 ? "quorum" : dice < 0.9 ? "one" : "all";
+  #door(index: number): Door {
+    return this.#doors[index % this.#doors.length] as Door;
   }
 
-  #readLevel(): Level {
-    const dice = this.#rng.float();
-    return dice < 0.7 ? "quorum" : dice < 0.95 ? "one" : "all";
-  }
-
-  async #write(client: Client, kind: WriteKind): Promise<void> {
-    const id = ++this.#lastId;
-    const known = this.#memories.get(client.tenant) as string[];
-    const base = {
-      id,
-      client: client.name,
-      tenant: client.tenant,
-      level: this.#writeLevel(),
-      begin: this.#scheduler.now,
-      end: undefined,
-      attempts: 0,
-    };
-    // Recent memories, so that several clients meet on one.
-    const target = kind === "put" ? `m${id}` : this.#rng.pick(known.slice(-8).length > 0 ? known.slice(-8) : [`m${id}`]);
+  async #write(client: Client, planned: PlannedOperation, kind: Exclude<PlannedKind, "read">): Promise<void> {
+    const { id, level } = planned;
+    const base = { id, client: client.name, tenant: client.tenant, level, begin: this.#scheduler.now, end: undefined, attempts: 0 };
+    const memory = planned.memories[0] as string;
+    const concepts = planned.concepts as [string, string];
     const operation: Operation =
       kind === "bump" || kind === "unlearn"
-        ? { ...base, kind, concepts: this.#twoConcepts(kind) }
+        ? { ...base, kind, concepts }
         : kind === "delete"
-          ? { ...base, kind, memory: target }
-          : { ...base, kind, memory: target, value: `v${id}` };
-    if (kind === "put") known.push(target);
+          ? { ...base, kind, memory }
+          : { ...base, kind, memory, value: `v${id}` };
+    if (kind === "put") this.#memories.get(client.tenant)?.push(memory);
     this.history.push(operation);
-    const { kind: name, ...args } = operation;
-    let door = client.door;
-    while (operation.attempts < this.#settings.attemptsMax) {
+    const args = argumentsOf(operation);
+    for (const [at, { door, waitMs, twice }] of planned.attempts.entries()) {
+      if (at > 0) await this.#scheduler.sleep(waitMs);
       operation.attempts++;
-      // Now and then a client that lost its patience asks two nodes at once.
-      if (this.#rng.chance(this.#settings.twiceChance)) {
+      if (twice !== undefined) {
         operation.attempts++;
-        void this.#call(this.#rng.pick(this.#doors), client, operation, name, argumentsOf(args), undefined);
+        void this.#call(this.#door(twice), client, operation, kind, args, undefined);
       }
-      const outcome = await this.#call(door, client, operation, name, argumentsOf(args), undefined);
+      const outcome = await this.#call(this.#door(door), client, operation, kind, args, undefined);
       if (outcome instanceof ApiError && !MAY_RETRY.has(outcome.code)) {
         if (outcome.code === "not_found" && (operation.kind === "edit" || operation.kind === "delete")) this.#sawNothing(operation, operation.memory);
         return;
       }
-      if (!(outcome instanceof ApiError)) {
-        operation.end = this.#scheduler.now;
-        this.#acknowledged(operation, keyOf(operation));
-        client.token = { value: outcome.token, of: id };
-        return;
-      }
-      if (!this.#rng.chance(this.#settings.retryChance)) return;
-      door = this.#rng.chance(0.6) ? this.#rng.pick(this.#doors) : door;
-      await this.#scheduler.sleep(this.#rng.exponential(200));
+      if (outcome instanceof ApiError) continue;
+      operation.end = this.#scheduler.now;
+      this.#acknowledged(operation, keyOf(operation));
+      client.token = { value: outcome.token, of: id };
+      return;
     }
-  }
-
-  #twoConcepts(kind: "bump" | "unlearn"): [string, string] {
-    if (kind === "unlearn" || this.#rng.chance(0.2)) return [...FLEETING];
-    return this.#rng.shuffle(CONCEPTS).slice(0, 2) as [string, string];
   }
 
   /** "There is no such memory" answers a write as it answers a read, and must be as true. */
@@ -178,10 +269,17 @@ export class Workload {
     this.history.push({ id: ++this.#lastId, client, tenant, level, begin, end: this.#scheduler.now, attempts: 1, kind: "read", after: [], seen });
   }
 
-  async #read(client: Client, level: Level, memories: readonly string[]): Promise<Read> {
-    const token = level === "one" ? client.token : undefined;
+  async #read(
+    client: Client,
+    id: number,
+    level: Level,
+    door: Door,
+    memories: readonly string[],
+    concepts: readonly string[],
+    token?: Client["token"],
+  ): Promise<Read> {
     const read: Read = {
-      id: ++this.#lastId,
+      id,
       client: client.name,
       tenant: client.tenant,
       level,
@@ -193,7 +291,7 @@ export class Workload {
       seen: undefined,
     };
     this.history.push(read);
-    const outcome = await this.#call<ReadAnswer>(client.door, client, read, "read", { memories: [...memories], concepts: CONCEPTS }, token?.value);
+    const outcome = await this.#call<ReadAnswer>(door, client, read, "read", { memories: [...memories], concepts }, token?.value);
     if (outcome instanceof ApiError) return read;
     read.end = this.#scheduler.now;
     read.seen = { memories: new Map(Object.entries(outcome.value.memories)), counts: new Map(Object.entries(outcome.value.counts)) };
@@ -210,26 +308,20 @@ export class Workload {
     token: string | undefined,
   ): Promise<Outcome<T> | ApiError> {
     const said = `${client.name}@${door.name} ${describe(operation)}`;
-    const node = door.open();
-    if (node === undefined) {
+    const { timeoutMs } = this.#settings;
+    const requestId = `${operation.id}.${operation.attempts}`;
+    this.#scheduler.note(`${said}${operation.attempts > 1 ? ` (attempt ${operation.attempts})` : ""}`);
+    const answer = door.call<T>(name, args, { tenant: client.tenant, level: operation.level, key: keyOf(operation), token, requestId, timeoutMs });
+    if (answer === undefined) {
       this.#scheduler.note(`${said}: nobody listens`);
       return new ApiError("overloaded", "connection refused");
     }
-    this.#scheduler.note(`${said}${operation.attempts > 1 ? ` (attempt ${operation.attempts})` : ""}`);
-    const call = {
-      tenant: client.tenant,
-      level: operation.level,
-      key: keyOf(operation),
-      token,
-      requestId: `${operation.id}.${operation.attempts}`,
-      deadline: node.monotonic + this.#settings.timeoutMs,
-    };
-    const outcome = await new Promise<Outcome<T> | ApiError>((resolve) => {
-      this.#scheduler.after(this.#settings.timeoutMs * 1.2, () => resolve(new ApiError("in_doubt", "no answer")));
-      node.router.run<T>(name, args, call).then(resolve, (error: unknown) => {
-        if (!(error instanceof ApiError)) throw error;
-        resolve(error);
-      });
+    const outcome = await new Promise<Outcome<T> | ApiError>((resolve, reject) => {
+      const cancel = this.#scheduler.after(timeoutMs * 1.2, () => resolve(new ApiError("in_doubt", "no answer")));
+      answer.then((got) => {
+        cancel();
+        resolve(got);
+      }, reject);
     });
     this.#scheduler.note(`${said} -> ${outcome instanceof ApiError ? `${outcome.code}: ${outcome.message}` : answerOf(outcome)}`);
     return outcome;
@@ -238,20 +330,6 @@ export class Workload {
 
 /** These say "not now" or "nobody knows"; everything else is an answer. */
 const MAY_RETRY = new Set(["no_quorum", "in_doubt", "catching_up", "overloaded", "clock_skew"]);
-
-class Client {
-  readonly name: string;
-  readonly tenant: string;
-  door: Door;
-  /** Of its last acknowledged write. */
-  token: { value: string; of: number } | undefined;
-
-  constructor(name: string, tenant: string, door: Door) {
-    this.name = name;
-    this.tenant = tenant;
-    this.door = door;
-  }
-}
 
 /** The Idempotency-Key of an operation, the same for all its attempts. */
 export function keyOf(operation: Operation): string {

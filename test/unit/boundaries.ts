@@ -75,7 +75,7 @@ export const RULES: readonly Rule[] = [
   {
     name: "sockets have one door, net",
     applies: outside("node", "node/net"),
-    forbidsImport: (target) => /^(?:libp2p|@libp2p\/.*|@multiformats\/.*|node:net|node:tls|node:dgram|node:dns.*)$/.test(target),
+    forbidsImport: (target) => /^(?:libp2p|@libp2p\/.*|@multiformats\/.*|node:net|ws|node:tls|node:dgram|node:dns.*)$/.test(target),
   },
   {
     name: "the web framework has one door, http",

@@ -1,7 +1,8 @@
 import { decode, encode } from "cborg";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { decodeWire, encodeWire, type Wire } from "../../protocol/codec.ts";
+import { countItems, decodeWire, encodeWire, type Wire } from "../../protocol/codec.ts";
+import { WIRE_ITEMS_MAX } from "../../protocol/limits.ts";
 
 const MANY = 1_000_000;
 const number = fc
@@ -101,6 +102,18 @@ describe("whatever is not canonical is refused", () => {
   };
   test.each(Object.entries(refused))("%s", (_, hex) => {
     expect(() => decodeWire(Buffer.from(hex, "hex"), MANY)).toThrowError(expect.objectContaining({ code: "MALFORMED" }));
+  });
+
+  test("WIRE_ITEMS_MAX values are read, in whatever arrays they lie, and one more is not", () => {
+    const flat = (items: number): Wire => Array.from({ length: items - 1 }, () => 0);
+    const nested = (items: number): Wire => [flat(items / 2 - 1), flat(items / 2)];
+    for (const shape of [flat, nested]) {
+      expect(countItems(shape(WIRE_ITEMS_MAX))).toBe(WIRE_ITEMS_MAX);
+      expect(decodeWire(encodeWire(shape(WIRE_ITEMS_MAX)), MANY)).toHaveLength(shape === flat ? WIRE_ITEMS_MAX - 1 : 2);
+    }
+    const many = encodeWire(flat(WIRE_ITEMS_MAX + 1));
+    expect(() => decodeWire(many, MANY)).toThrowError(expect.objectContaining({ code: "TOO_LARGE" }));
+    expect(decodeWire(many, MANY, WIRE_ITEMS_MAX + 1)).toHaveLength(WIRE_ITEMS_MAX);
   });
 
   test("32 arrays deep is still read, 33 is not (above)", () => {

@@ -1,11 +1,12 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { tickHlc } from "../../protocol/clock.ts";
 import { encodeWire, type Wire } from "../../protocol/codec.ts";
 import { buildDelta, type Delta, type DeltaBody, type Entry, genesisHash, hashOf, parseDelta, parseHeader } from "../../protocol/delta.ts";
 import type { Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
-import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES } from "../../protocol/limits.ts";
+import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES, HLC_COUNT_MAX, HLC_MS_MAX, WIRE_ITEMS_MAX } from "../../protocol/limits.ts";
 import { DELTAS, type DeltaVector, deltaOf, deltaVectors, hex, OTHER_WRITER, PARTITION, TENANT, WRITER } from "../vectors/samples.ts";
 
 const golden: DeltaVector[] = JSON.parse(readFileSync(new URL("../vectors/deltas.json", import.meta.url), "utf8"));
@@ -122,6 +123,22 @@ describe("reading a delta", () => {
     ["no body hash", 6, 7],
     ["a saw that is no list", 7, "all"],
     ["a saw of a nameless writer", 7, [["", 1]]],
+    [
+      "a saw out of order",
+      7,
+      [
+        ["writer-of-the-second-one", 1],
+        ["writer-of-the-first-one-", 1],
+      ],
+    ],
+    [
+      "a saw that names one writer twice",
+      7,
+      [
+        ["writer-of-the-first-one-", 1],
+        ["writer-of-the-first-one-", 2],
+      ],
+    ],
   ])("refuses a header with %s", (_what, at, value) => {
     expect(codeOf(() => parseHeader(headerWith(at, value)))).toBe("MALFORMED");
   });
@@ -139,6 +156,22 @@ describe("reading a delta", () => {
     ["a turn without its texts", ["t", "id", "node"]],
     ["a removal of a nameless writer", ["fc", "id", [["w", 1, [1, 0], 1]]]],
     ["a register that is no list of pairs", ["g", "id", [["only a name"]]]],
+    [
+      "a register that says one field twice",
+      [
+        "g",
+        "id",
+        [
+          ["a", "1"],
+          ["a", "2"],
+        ],
+      ],
+    ],
+    ["a removal of less than nothing", ["fc", "id", [["writer-of-the-first-one-", -1, [1, 0], 1]]]],
+    ["an entry with more than its kind says", ["l", "a", "b", 1, 1, null]],
+    ["a kind that is a name of Object", ["toString", "id"]],
+    ["a link the wrong way round", ["l", "b", "a", 1, 1]],
+    ["a removal of a link the wrong way round", ["fl", "b", "a", []]],
   ])("refuses a body with %s", (_what, entry) => {
     const body = encodeWire([TENANT, "", "", [entry]]);
     expect(codeOf(() => parseDelta(headerWith(6, hashOf(body)), body))).toBe("MALFORMED");
@@ -205,6 +238,26 @@ describe("a text", () => {
 });
 
 describe("the bounds of a delta", () => {
+  it("has a clock value up to HLC_MS_MAX and HLC_COUNT_MAX and refuses more, when it is built and when it is read: no clock could go on from it (P4)", () => {
+    const last = delta({}, { hlc: [HLC_MS_MAX, HLC_COUNT_MAX] });
+    expect(parseHeader(last.headerBytes).hlc).toEqual([HLC_MS_MAX, HLC_COUNT_MAX]);
+    expect(new Date(HLC_MS_MAX).toISOString()).toBe("9999-12-31T23:59:59.999Z");
+    for (const hlc of [
+      [HLC_MS_MAX + 1, 0],
+      [0, HLC_COUNT_MAX + 1],
+      [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+    ] as const) {
+      expect(codeOf(() => delta({}, { hlc }))).toBe("TOO_LARGE");
+      expect(codeOf(() => parseHeader(headerWith(4, hlc)))).toBe("MALFORMED");
+    }
+    expect(tickHlc([5, HLC_COUNT_MAX], 0)).toEqual([6, 0]);
+  });
+
+  it("is not built with more items than anybody would read", () => {
+    const fields = Object.fromEntries(Array.from({ length: WIRE_ITEMS_MAX / 3 }, (_, index) => [String(index), ""]));
+    expect(codeOf(() => delta({ entries: [{ op: "register", id: "", fields }] }))).toBe("TOO_LARGE");
+  });
+
   const entries = (count: number): Entry[] => Array.from({ length: count }, (_, index) => ({ op: "register", id: `${index}`, fields: {} }));
 
   it("holds DELTA_ENTRIES_MAX entries and refuses one more, when it is built and when it is read", () => {

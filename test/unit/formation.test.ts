@@ -35,7 +35,8 @@ function ballot(round: number, name: string, life = 1): Ballot {
   return { round, name, incarnation: incarnation(name, life) };
 }
 function layout(federation: string, names = LIST, version = 1): Layout {
-  return layoutOf({ version, federation: federation.repeat(16) as FederationId, ...SETTINGS, members: names.map((name) => member(name)) });
+  const previous = version === 1 ? "" : "0".repeat(64);
+  return layoutOf({ version, previous, federation: federation.repeat(16) as FederationId, ...SETTINGS, members: names.map((name) => member(name)) });
 }
 function create(name: string, options: Partial<FormationOptions> = {}): Formation {
   return new Formation({

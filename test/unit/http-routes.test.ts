@@ -98,6 +98,19 @@ describe("memories", () => {
     expect(api.router.seen.map(({ operation }) => operation)).toEqual(["remember", "get_memory", "edit_memory", "edit_memory", "forget_memory"]);
   });
 
+  it("shows what concurrent edits left, alone and in lists", async () => {
+    const conflicts = { content: ["Alice likes coffee."], entity: ["Alicia"], metadata: [{ cup: { colour: "red" } }] };
+    const torn = { ...MEMORY, conflicts };
+    const list = { memories: [MEMORY, torn], total: 2, next_cursor: null };
+    const api = await createApi({
+      answers: { get_memory: () => torn, edit_memory: () => torn, list_memories: () => list, search_memories: () => list },
+    });
+    expect((await api.call("GET", "/v1/memories/mem_1")).json).toEqual(torn);
+    expect((await api.call("PATCH", "/v1/memories/mem_1", { body: { content: "Alice likes tea." } })).json).toEqual(torn);
+    expect((await api.call("GET", "/v1/memories")).json).toEqual(list);
+    expect((await api.call("POST", "/v1/memories/search", { body: { query: "tea" } })).json).toEqual(list);
+  });
+
   it("lists with filters turned into their types", async () => {
     const api = await createApi();
     expect(await args(api, "GET", "/v1/memories")).toEqual({ limit: 50, offset: 0 });

@@ -11,7 +11,17 @@ import {
   SYSTEM_PARTITION,
   SYSTEM_TENANT,
 } from "../../protocol/ids.ts";
-import { decodeLayout, encodeLayout, groupOf, type Layout, layoutHash, layoutOf, type Member, partitionOf } from "../../protocol/layout.ts";
+import {
+  decodeLayout,
+  encodeLayout,
+  groupOf,
+  type Layout,
+  layoutHash,
+  layoutOf,
+  type Member,
+  type MemberFields,
+  partitionOf,
+} from "../../protocol/layout.ts";
 import {
   DECAY_PERIOD_MAX_MS,
   FEDERATION_MEMBERS_MAX,
@@ -23,7 +33,6 @@ import {
   ZONE_MAX_CHARS,
 } from "../../protocol/limits.ts";
 
-type MemberFields = Omit<Member, "writer">;
 const PARTITIONS = Array.from({ length: PARTITION_COUNT }, (_, index) => index as Partition);
 
 function member(name: string, fields: Partial<MemberFields> = {}): MemberFields {
@@ -87,7 +96,7 @@ describe("the bytes of a layout", () => {
     expect(layoutHash(layout(members))).toBe(layoutHash(three));
     const others = [
       layout(members.slice(1)),
-      layout(members, { version: 2 }),
+      layout(members, { version: 2, previous: "0".repeat(64) }),
       layout(members, { federation: "00".repeat(16) as FederationId }),
       layout(members, { replicationFactor: 3 }),
       layout(members, { resonanceDecay: 0.86 }),
@@ -128,7 +137,7 @@ describe("the bytes of a layout", () => {
   });
 
   it("of a format from the future are told apart from garbage", () => {
-    expect(() => decodeLayout(encode([2, "whatever"]))).toThrowError(expect.objectContaining({ code: "VERSION" }));
+    expect(() => decodeLayout(encode([3, "whatever"]))).toThrowError(expect.objectContaining({ code: "VERSION" }));
   });
 
   it("are refused beyond each bound, and accepted at it", () => {

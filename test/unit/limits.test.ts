@@ -31,6 +31,9 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   DELTA_BODY_MAX_BYTES: "test/unit/delta.test.ts",
   DELTA_HEADER_MAX_BYTES: "test/unit/delta.test.ts",
   DELTA_ENTRIES_MAX: "test/unit/delta.test.ts",
+  HLC_MS_MAX: "test/unit/delta.test.ts",
+  HLC_COUNT_MAX: "test/unit/delta.test.ts",
+  WIRE_ITEMS_MAX: "test/unit/codec.test.ts",
   FRAME_MAX_BYTES: "test/unit/frame.test.ts",
   PEER_QUEUE_MAX_BYTES: "here",
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",
@@ -43,10 +46,14 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   ZONE_MAX_CHARS: "test/unit/layout.test.ts",
   NODE_ID_MAX_CHARS: "test/unit/layout.test.ts",
   LAYOUT_MAX_BYTES: "test/unit/layout.test.ts",
+  LAYOUT_CHANGE_ID_MAX_CHARS: "test/unit/layout-change.test.ts",
   FORMATION_MESSAGE_MAX_BYTES: "test/unit/formation.test.ts",
   FORMATION_STATE_MAX_BYTES: "test/unit/formation.test.ts",
   FORMATION_ROUND_MAX: "test/unit/formation.test.ts",
   FORMATION_REFUSALS_MAX: "test/unit/formation.test.ts",
+  CONSENSUS_MESSAGE_MAX_BYTES: "test/unit/consensus.test.ts",
+  CONSENSUS_STATE_MAX_BYTES: "test/unit/consensus.test.ts",
+  CONSENSUS_ROUND_MAX: "test/unit/consensus.test.ts",
   REPLICATION_FACTOR_MAX: "test/unit/layout.test.ts",
   MEMBER_WEIGHT_MAX: "test/unit/layout.test.ts",
   DECAY_PERIOD_MAX_MS: "test/unit/layout.test.ts",
@@ -145,7 +152,7 @@ describe("what waits, and one more", () => {
 async function engineOfAlice() {
   const db = new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
   await db.open();
-  const index = { rows: () => [], committed: () => undefined, ready: async () => undefined };
+  const index = { rows: () => [], committed: () => undefined, ready: async () => undefined, dropped: () => undefined };
   const store = await Store.open(db as unknown as Level, index, (length) => new Uint8Array(length).fill(7));
   const [, bob] = LAYOUT.members;
   const self = { ...LAYOUT.members[0]!, incarnation: "07".repeat(16) as Incarnation };

@@ -7,6 +7,7 @@ import type { RecallAnswer } from "../../node/memory/recalled.ts";
 import type { RememberAnswer } from "../../node/memory/remember.ts";
 import { TenantIndex } from "../../node/memory/tenant-index.ts";
 import type { IndexRow, RecordChange } from "../../node/ports.ts";
+import { partitionOf } from "../../protocol/layout.ts";
 import { Memory } from "./memory-fixture.ts";
 
 const fact = (memory: Memory, content: string): readonly RecordChange[] =>
@@ -35,14 +36,14 @@ describe("loading", () => {
   it("from stored rows gives what following every commit gave", async () => {
     const memory = await filled();
     const followed = everything(memory);
-    memory.index.unload("alice");
+    memory.index.dropped(partitionOf("alice"));
     await memory.ready();
     expect(everything(memory)).toEqual(followed);
   });
 
   it("neither loses nor doubles what is committed while the rows are read", async () => {
     const memory = await filled();
-    memory.index.unload("alice");
+    memory.index.dropped(partitionOf("alice"));
     const before = fact(memory, "committed before the load, told during it");
     const gate = Promise.withResolvers<void>();
     const scan = memory.scan();
@@ -66,14 +67,44 @@ describe("loading", () => {
     await Promise.all([loading, again]);
     const during = everything(memory);
     expect(memory.read<StatsAnswer>("stats").memories).toBe(14);
-    memory.index.unload("alice");
+    memory.index.dropped(partitionOf("alice"));
     await memory.ready();
     expect(everything(memory)).toEqual(during);
   });
 
+  it("begins again when the rows are replaced as a whole meanwhile, for whoever waits", async () => {
+    const [before, after] = [await filled(), await Memory.open()];
+    fact(after, "in the copy that took its place");
+    before.index.dropped(partitionOf("alice"));
+    const gate = Promise.withResolvers<void>();
+    let current = before;
+    const scan = async function* (prefix: string): AsyncGenerator<IndexRow> {
+      const rows = current.scan()(prefix);
+      if (current === before) await gate.promise;
+      yield* rows;
+    };
+    const [first, second] = [before.index.ready("alice", scan), before.index.ready("alice", scan)];
+    await new Promise((done) => setImmediate(done));
+    current = after;
+    before.index.dropped(partitionOf("alice"));
+    const third = before.index.ready("alice", scan);
+    gate.resolve();
+    await Promise.all([first, second, third]);
+    expect(before.index.tenant("alice")?.documents).toBe(1);
+  });
+
+  it("is of the tenants of the partition alone", async () => {
+    const memory = await filled();
+    const tenants = ["alice", "bob", "carol"];
+    const none = async function* (): AsyncGenerator<IndexRow> {};
+    for (const tenant of tenants) await memory.index.ready(tenant, none);
+    memory.index.dropped(partitionOf("bob"));
+    expect(tenants.map((tenant) => memory.index.tenant(tenant) !== undefined)).toEqual([true, false, true]);
+  });
+
   it("that fails says so, and can be tried again", async () => {
     const memory = await filled();
-    memory.index.unload("alice");
+    memory.index.dropped(partitionOf("alice"));
     // biome-ignore lint/correctness/useYield: it fails before it yields
     const broken = memory.index.ready("alice", async function* () {
       throw new Error("disk");
@@ -85,7 +116,7 @@ describe("loading", () => {
 
   it("refuses rows of a format it does not know", async () => {
     const memory = await filled();
-    memory.index.unload("alice");
+    memory.index.dropped(partitionOf("alice"));
     const key = [...memory.rows.keys()].find((name) => name.startsWith("d/"))!;
     memory.rows.set(key, new TextEncoder().encode("9\u001fwhatever"));
     await expect(memory.ready()).rejects.toThrow("format 9");

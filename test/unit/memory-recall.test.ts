@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { LearnAnswer } from "../../node/memory/learn.ts";
 import type { RecallAnswer } from "../../node/memory/recalled.ts";
 import type { RememberAnswer } from "../../node/memory/remember.ts";
+import { partitionOf } from "../../protocol/layout.ts";
 import { Memory, MONTH_MS } from "./memory-fixture.ts";
 
 const recall = (memory: Memory, message: string, more: object = {}): RecallAnswer => memory.read<RecallAnswer>("recall", { message, ...more });
@@ -158,7 +159,7 @@ describe("answers", () => {
     const memory = await withCities();
     for (let i = 0; i < 30; i++) remember(memory, CITIES[i % 5]!, `Note ${i % 7} on ${CITIES[(i * 3) % 8]} and trade`, { session_id: `s${i % 3}` });
     const here = recall(memory, "What do the notes on Oslo say about trade?", { max_memories: 40 });
-    memory.index.unload("alice");
+    memory.index.dropped(partitionOf("alice"));
     const shuffled = [...memory.rows].sort(([a], [b]) => (a.slice(-1) + a < b.slice(-1) + b ? 1 : -1));
     await memory.index.ready("alice", async function* (prefix) {
       for (const [key, value] of shuffled) if (key.startsWith(prefix)) yield { key, value };
@@ -177,7 +178,7 @@ describe("answers", () => {
 
   it("refuse, retryably, when the tenant's index is not there", async () => {
     const memory = await withCities();
-    memory.index.unload("alice");
+    memory.index.dropped(partitionOf("alice"));
     expect(() => recall(memory, "Oslo")).toThrow(expect.objectContaining({ code: "overloaded" }));
   });
 });

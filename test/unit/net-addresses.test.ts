@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { AddressBook } from "../../node/net/address-book.ts";
-import { announceable, isDialable, parsePeerAddress, type Resolver, resolvePeerAddress } from "../../node/net/addresses.ts";
+import { announceable, isDialable, parsePeerAddress, type Resolver, resolvePeerAddress, webSocketTarget } from "../../node/net/addresses.ts";
 import { system } from "../../node/system.ts";
 import type { NodeId } from "../../protocol/ids.ts";
 
@@ -16,6 +16,9 @@ describe("what people write as a peer address", () => {
     ["fd00::3", host("fd00::3")],
     ["/dns4/node-2/tcp/9000", host("node-2", 9000)],
     ["/ip4/10.0.0.3/tcp/8421", { kind: "multiaddr", address: "/ip4/10.0.0.3/tcp/8421" }],
+    ["/ip4/127.0.0.1/tcp/9001/ws", { kind: "multiaddr", address: "/ip4/127.0.0.1/tcp/9001/ws" }],
+    ["/dns4/memory.example.org/tcp/443/tls/ws", { kind: "multiaddr", address: "/dns4/memory.example.org/tcp/443/tls/ws" }],
+    ["/dns4/memory.example.org/tcp/443/wss", { kind: "multiaddr", address: "/dns4/memory.example.org/tcp/443/tls/ws" }],
   ])("reads %s", (text, expected) => {
     expect(parsePeerAddress(text, 8421)).toEqual(expected);
   });
@@ -29,6 +32,10 @@ describe("what people write as a peer address", () => {
     "node-2:",
     "/ip4/10.0.0.3",
     "/ip4/10.0.0.3/udp/8421",
+    "/ip4/10.0.0.3/tcp/8421/tls",
+    "/dns4/memory.example.org/tcp/443/ws/tls",
+    "/dns4/memory.example.org/tcp/443/tls/ws/p2p-circuit",
+    "https://memory.example.org",
     "/nonsense",
     "[fd00::3",
   ])("refuses %j with advice", (text) => {
@@ -62,10 +69,29 @@ describe("what people write as a peer address", () => {
     expect(announceable(["/ip4/127.0.0.1/tcp/1"])).toEqual(["/ip4/127.0.0.1/tcp/1"]);
   });
 
-  it("dials nothing that a peer invents but a host with a TCP port", () => {
-    expect(isDialable("/dns4/node-2/tcp/8421")).toBe(true);
-    for (const bad of ["/unix/run%2Fdocker.sock", "/ip4/10.0.0.1/udp/1", "/ip4/10.0.0.1/tcp/1/ws", "/ip4/10.0.0.1", "nonsense", ""])
+  it("dials nothing that a peer invents but a host with a TCP port, with WebSocket or without", () => {
+    for (const good of ["/dns4/node-2/tcp/8421", "/ip4/10.0.0.1/tcp/1/ws", "/dns4/memory.example.org/tcp/443/tls/ws"])
+      expect(isDialable(good)).toBe(true);
+    for (const bad of [
+      "/unix/run%2Fdocker.sock",
+      "/ip4/10.0.0.1/udp/1",
+      "/ip4/10.0.0.1/tcp/1/tls",
+      "/ip4/10.0.0.1/tcp/1/http",
+      "/dns4/a/tcp/443/tls/http-path/admin/ws",
+      "/ip4/10.0.0.1/tcp/1/p2p/12D3KooWScJw6cSZx6ysNZB5Jt9QpdqJ2av6XLVndLxZdtesjT2u",
+      "/ip4/10.0.0.1",
+      "nonsense",
+      "",
+    ])
       expect(isDialable(bad)).toBe(false);
+  });
+
+  it("knows where a WebSocket goes", () => {
+    expect(webSocketTarget("/ip4/10.0.0.1/tcp/80/ws")).toEqual({ url: "ws://10.0.0.1:80/", family: undefined });
+    expect(webSocketTarget("/ip6/fd00::1/tcp/80/ws")).toEqual({ url: "ws://[fd00::1]:80/", family: undefined });
+    expect(webSocketTarget("/dns4/memory.example.org/tcp/443/tls/ws")).toEqual({ url: "wss://memory.example.org:443/", family: 4 });
+    expect(webSocketTarget("/dns6/memory.example.org/tcp/443/tls/ws")).toEqual({ url: "wss://memory.example.org:443/", family: 6 });
+    expect(webSocketTarget("/ip4/10.0.0.1/tcp/80")).toBeUndefined();
   });
 });
 

@@ -1,0 +1,319 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { GraphIndex } from "../../node/ports.ts";
+import { isOfReplica, isOfWitness, keys, META } from "../../node/store/keyspace.ts";
+import type { Level } from "../../node/store/level-port.ts";
+import type { Told } from "../../node/store/rows.ts";
+import { Store } from "../../node/store/store.ts";
+import { StoreError } from "../../node/store/store-error.ts";
+import type { Delta } from "../../protocol/delta.ts";
+import { ProtocolError } from "../../protocol/errors.ts";
+import { applyDelta } from "../../protocol/graph/apply.ts";
+import type { Contribution } from "../../protocol/graph/records.ts";
+import type { Partition } from "../../protocol/ids.ts";
+import { Author, keyNamed, PARTITION, START_MS, TENANT, writerNamed } from "../unit/graph-executions.ts";
+import { seal } from "../unit/replica-world.ts";
+import { classicLevel, memoryLevel, type Subject, simulatedDisk, watched } from "./store-subjects.ts";
+
+const dropped: Partition[] = [];
+/** One row for each concept that readers see. */
+const index: GraphIndex = {
+  rows: ({ kind, id, after }) => (kind === "concept" ? [{ key: `concept/${id}`, value: after === undefined ? undefined : Uint8Array.of(1) }] : []),
+  committed: () => undefined,
+  ready: async () => undefined,
+  dropped: (partition) => dropped.push(partition),
+};
+const random = (first: number) => (length: number) => new Uint8Array(length).fill(first);
+const tide = (mass = 1): Contribution => ({ op: "concept", id: "tide", mass });
+
+function written(name: string, count: number): Delta[] {
+  const author = new Author(name);
+  for (let at = 0; at < count; at++) author.write([tide()], `${name}-${at}`, START_MS + at);
+  return author.own;
+}
+function take(store: Store, delta: Delta): void {
+  store.staged.stage({ type: "delta", delta, changes: applyDelta(delta, store.staged, []) });
+}
+function keep(store: Store, delta: Delta): void {
+  store.staged.stage({ type: "sealed", delta, envelope: seal(delta) });
+}
+const ANN = writerNamed("ann");
+const headOf = (delta: Delta) => ({ partition: PARTITION, writer: delta.header.writer, seq: delta.header.seq, hash: delta.hash });
+
+async function rowsIn(db: Level): Promise<string[]> {
+  const found: string[] = [];
+  for await (const [key] of db.iterator({ gte: "!", lt: "~" })) found.push(key);
+  return found;
+}
+
+describe.each([
+  ["classic-level", classicLevel],
+  ["memory-level", memoryLevel],
+  ["the simulated disk", () => simulatedDisk()],
+] as const)("on %s the store", (_name, make) => {
+  let subject: Subject;
+  let db: Level;
+  let store: Store;
+
+  beforeEach(async () => {
+    subject = make();
+    db = await subject.open();
+    store = await Store.open(db, index, random(1));
+    dropped.length = 0;
+  });
+  afterEach(async () => {
+    await db.close();
+    subject.destroy();
+  });
+  const reopened = async (): Promise<Store> => {
+    db = await subject.reopen(db);
+    store = await Store.open(db, index, random(2));
+    return store;
+  };
+
+  it("counts its starts and knows the newest 4096 of them by id", async () => {
+    let made = 0;
+    const id = (length: number) => {
+      const bytes = new Uint8Array(length);
+      new DataView(bytes.buffer).setUint32(0, ++made);
+      return bytes;
+    };
+    expect([store.startAt(0), store.startAt(1)]).toEqual([undefined, undefined]);
+    expect(await store.beginStart(id)).toEqual({ count: 1, id: "00000001".padEnd(32, "0") });
+    await reopened();
+    expect((await store.beginStart(id)).count).toBe(2);
+    for (let start = 3; start <= 4098; start++) await store.beginStart(id);
+    await reopened();
+    expect((await store.beginStart(id)).count).toBe(4099);
+    expect([3, 4, 4099, 4100].map((count) => store.startAt(count))).toEqual([
+      undefined,
+      "00000004".padEnd(32, "0"),
+      "00001003".padEnd(32, "0"),
+      undefined,
+    ]);
+  });
+
+  it("keeps what each member told last, until it is gone for good", async () => {
+    const [first, second] = written("ann", 2) as [Delta, Delta];
+    const told: Told = { start: { count: 3, id: "ab".repeat(16) }, frontiers: [headOf(first)], marks: [headOf(second)] };
+    expect(await store.told(ANN)).toBeUndefined();
+    await store.putTold(ANN, { ...told, marks: [] });
+    await store.putTold(ANN, told);
+    await store.putTold(writerNamed("ben"), { ...told, frontiers: [] });
+    await reopened();
+    expect(await store.told(ANN)).toEqual(told);
+    expect((await store.told(writerNamed("ben")))?.frontiers).toEqual([]);
+    await store.putTold(ANN, undefined);
+    expect(await (await reopened()).told(ANN)).toBeUndefined();
+  });
+
+  it("keeps the layout in force and the newest 256 it adopted", async () => {
+    for (let version = 1; version <= 258; version++) await store.putLayout(version, Uint8Array.of(version % 256, 7));
+    await store.putLayout(258, Uint8Array.of(2, 8));
+    await reopened();
+    const history = await store.layoutHistory();
+    expect([history.length, history[0]?.version, history.at(-1)?.version]).toEqual([256, 3, 258]);
+    expect([[...(history.at(-1)?.bytes ?? [])], [...((await store.meta("layout")) ?? [])]]).toEqual([
+      [2, 8],
+      [2, 8],
+    ]);
+  });
+
+  it("becomes another incarnation with the same data, which has counted and voted for nothing", async () => {
+    for (const delta of written("ann", 1)) take(store, delta);
+    await store.flush();
+    await store.putMeta("counted", Uint8Array.of(1));
+    await store.putMeta("vote", Uint8Array.of(2));
+    await store.putMeta("formation", Uint8Array.of(3));
+    const renewed = await store.renewIncarnation(random(9));
+    expect([renewed, store.incarnation]).toEqual(["09".repeat(16), "09".repeat(16)]);
+    await reopened();
+    expect(store.incarnation).toBe("09".repeat(16));
+    expect([await store.meta("counted"), await store.meta("vote")]).toEqual([undefined, undefined]);
+    expect([...((await store.meta("formation")) ?? [])]).toEqual([3]);
+    expect(store.streams.frontiers.map(({ seq }) => seq)).toEqual([1]);
+  });
+
+  it("is replica and witness of one partition at once, one delta as both in one flush", async () => {
+    const [first, second] = written("ann", 2) as [Delta, Delta];
+    take(store, first);
+    keep(store, first);
+    await store.flush();
+    keep(store, second);
+    take(store, second);
+    await store.flush();
+    await reopened();
+    expect([store.streams.frontiers, store.streams.marks]).toEqual([[headOf(second)], [headOf(second)]]);
+    expect([store.staged.sealedTotals(PARTITION).deltas, (await store.readLog(PARTITION, ANN, 1, 2, 1e6)).length]).toEqual([2, 2]);
+    store.staged.stage({ type: "forget", partition: PARTITION, writer: ANN, seq: 2 });
+    await store.flush();
+    await reopened();
+    expect([store.staged.sealedTotals(PARTITION).deltas, (await store.readLog(PARTITION, ANN, 1, 2, 1e6)).length]).toEqual([0, 2]);
+  });
+
+  it("drops a replica's rows and nothing else, and keeps how far its own stream went (P4)", async () => {
+    const [own, others] = [written("ann", 3), written("ben", 2)];
+    for (const delta of [...own, ...others]) take(store, delta);
+    for (const delta of own) keep(store, delta);
+    await store.flush();
+    const before = await rowsIn(db);
+    await store.dropPartition(PARTITION, "replica", ANN);
+    const after = await rowsIn(db);
+    expect(after).toEqual([...before.filter((key) => !isOfReplica(key, PARTITION)), keys.ownHeads(PARTITION)].sort());
+    expect(before.filter((key) => isOfReplica(key, PARTITION)).length).toBeGreaterThan(10);
+    expect(store.ownHeads(PARTITION)).toEqual([headOf(own[2]!)]);
+    expect(store.staged.record(TENANT, "concept", "tide")).toBeUndefined();
+    expect(store.staged.executions(PARTITION, keyNamed("ann-0"))).toEqual([]);
+    expect(store.staged.delta(PARTITION, ANN, 1)).toBeUndefined();
+    expect(store.staged.counts(PARTITION).concept).toBe(0);
+    expect(dropped).toContain(PARTITION);
+    await reopened();
+    expect([store.streams.frontiers, store.streams.marks, store.ownHeads(PARTITION)]).toEqual([[], [headOf(own[2]!)], [headOf(own[2]!)]]);
+    // What comes back begins with nothing of before.
+    for (const delta of others) take(store, delta);
+    await store.flush();
+    expect(store.staged.record(TENANT, "concept", "tide")?.occurrences.totals[ANN]).toBeUndefined();
+    await store.dropPartition(PARTITION, "replica", ANN);
+    expect(store.ownHeads(PARTITION)).toEqual([headOf(own[2]!)]);
+  });
+
+  it("drops a witness's rows and nothing else, and counts no sealed delta afterwards", async () => {
+    const deltas = written("ann", 3);
+    for (const delta of deltas) take(store, delta);
+    for (const delta of deltas) keep(store, delta);
+    await store.flush();
+    const before = await rowsIn(db);
+    await store.dropPartition(PARTITION, "witness", ANN);
+    expect(await rowsIn(db)).toEqual([...before.filter((key) => !isOfWitness(key, PARTITION)), keys.ownHeads(PARTITION)].sort());
+    expect(store.staged.sealedTotals()).toEqual({ deltas: 0, bytes: 0 });
+    await reopened();
+    expect([store.streams.frontiers, store.streams.marks]).toEqual([[headOf(deltas[2]!)], []]);
+    keep(store, deltas[0]!);
+    await store.flush();
+    expect(store.staged.sealedTotals().deltas).toBe(1);
+  });
+
+  it("takes nothing for a partition while its rows go, and reports nothing of it that was not flushed", async () => {
+    const [first, second, third] = written("ann", 3) as [Delta, Delta, Delta];
+    take(store, first);
+    await store.flush();
+    take(store, second);
+    keep(store, first);
+    const gone = store.dropPartition(PARTITION, "replica", ANN);
+    let thrown: unknown;
+    try {
+      take(store, third);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toBeInstanceOf(ProtocolError);
+    keep(store, second);
+    await gone;
+    const { batches, changes } = await store.flush();
+    expect([batches.map(({ type }) => type), changes]).toEqual([["sealed", "sealed"], []]);
+    await reopened();
+    expect([store.streams.frontiers, store.streams.marks]).toEqual([[], [headOf(second)]]);
+    expect(store.ownHeads(PARTITION)).toEqual([headOf(first)]);
+  });
+
+  it("a flush on its way is reported, and its rows go with the others", async () => {
+    const [first, second] = written("ann", 2) as [Delta, Delta];
+    take(store, first);
+    const flushing = store.flush();
+    take(store, second);
+    const gone = store.dropPartition(PARTITION, "replica", ANN);
+    expect((await flushing).batches).toHaveLength(2);
+    await gone;
+    expect((await rowsIn(db)).filter((key) => isOfReplica(key, PARTITION))).toEqual([]);
+    expect(store.staged.record(TENANT, "concept", "tide")).toBeUndefined();
+  });
+
+  it("clears in bounded, fsynced batches, and finishes at the next open what was interrupted at any of them", async () => {
+    const deltas = written("ann", 1500);
+    for (const delta of deltas) {
+      take(store, delta);
+      keep(store, delta);
+    }
+    await store.flush();
+    for (const what of ["replica", "witness"] as const) {
+      for (let survive = 1; ; survive++) {
+        const sizes: number[] = [];
+        let over = false;
+        const failing = watched(
+          db,
+          (batch, sync) => {
+            expect(sync).toBe(true);
+            sizes.push(batch.length);
+          },
+          () => sizes.length >= survive,
+        );
+        const other = await Store.open(failing, index, random(3)).catch(() => undefined);
+        const error = await other?.dropPartition(PARTITION, what, ANN).then(
+          () => {
+            over = true;
+          },
+          (failed: unknown) => failed,
+        );
+        if (!over && other !== undefined) expect(error).toBeInstanceOf(StoreError);
+        expect(Math.max(...sizes)).toBeLessThanOrEqual(2_000);
+        await reopened();
+        const isOf = what === "replica" ? isOfReplica : isOfWitness;
+        expect((await rowsIn(db)).filter((key) => isOf(key, PARTITION))).toEqual([]);
+        expect(db.getSync(keys.replacing(PARTITION)) ?? db.getSync(keys.clearingWitness(PARTITION))).toBeUndefined();
+        expect(store.ownHeads(PARTITION)).toEqual([headOf(deltas.at(-1)!)]);
+        if (over) {
+          expect(survive).toBeGreaterThan(2);
+          break;
+        }
+        // Again what was there.
+        for (const delta of deltas) what === "replica" ? take(store, delta) : keep(store, delta);
+        await store.flush();
+      }
+    }
+  });
+
+  it("does not open with a corrupt row of the new kinds", async () => {
+    for (const delta of written("ann", 1)) take(store, delta);
+    await store.flush();
+    await store.beginStart(random(4));
+    await store.dropPartition(PARTITION, "replica", ANN);
+    for (const key of [META.starts, keys.ownHeads(PARTITION)]) {
+      const value = Uint8Array.from((await db.get(key)) as Uint8Array);
+      value[value.length - 1]! ^= 1;
+      await db.put(key, value, { sync: true });
+      const error = await Store.open(db, index, random(2)).catch((one: unknown) => one);
+      expect((error as StoreError).code).toBe("CORRUPT");
+      value[value.length - 1]! ^= 1;
+      await db.put(key, value, { sync: true });
+    }
+  });
+});
+
+describe("after a power cut", () => {
+  it("a partition whose clearing had begun is empty, whenever it was cut; what was cut before is whole", async () => {
+    const deltas = written("ann", 300);
+    let [whole, gone] = [0, 0];
+    for (let seed = 1; seed <= 30; seed++) {
+      const subject = simulatedDisk(seed);
+      let store = await Store.open(await subject.open(), index, random(1));
+      for (const delta of deltas) take(store, delta);
+      await store.flush();
+      const fsyncs = subject.disk.fsyncCount;
+      void store.dropPartition(PARTITION, "replica", ANN).catch(() => undefined);
+      while (subject.disk.fsyncCount < fsyncs + (seed % 3) && subject.disk.fsyncCount < fsyncs + 3) await new Promise((done) => setImmediate(done));
+      const db = await subject.powerCut();
+      store = await Store.open(db, index, random(1));
+      const rows = (await rowsIn(db)).filter((key) => isOfReplica(key, PARTITION));
+      const frontier = store.streams.frontiers[0]?.seq ?? 0;
+      expect([
+        [300, true],
+        [0, false],
+      ]).toContainEqual([frontier, rows.length > 0]);
+      if (frontier === 300) whole++;
+      else {
+        gone++;
+        expect(store.ownHeads(PARTITION)[0]?.seq).toBe(300);
+      }
+    }
+    expect([whole > 0, gone > 0]).toEqual([true, true]);
+  });
+});
