@@ -247,11 +247,6 @@ export class Engine {
     return this.links?.send(to, message) ?? false;
   }
 
-  /** Of a peer: its answer is "internal", and this log says why. */
-  requestFailed(error: unknown, from: NodeId, operation: string): void {
-    this.#o.log.error({ peer: from, operation, reason: error instanceof Error ? error.message : String(error) }, "a forwarded request failed here");
-  }
-
   #request(onSnapshot: Pending["onSnapshot"], begin: (request: RequestId) => Effect[]): Promise<Done | undefined> {
     if (this.#stopped) return Promise.reject(new ApiError("overloaded", "This node is stopping; ask another node."));
     const request = ++this.#lastRequest;

@@ -112,12 +112,12 @@ export class Links {
       verified = openFrame(bytes, { from, writer: this.#peers.get(from)?.writer, federation, keyring: this.#options.keyring });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.#refuse(from, error.code, error.message);
+      this.refuse(from, error.code, error.message);
       return;
     }
     const theirs = verified.header.federation;
     if (theirs !== null && federation !== null && theirs !== federation) {
-      this.#refuse(
+      this.refuse(
         from,
         "FOREIGN",
         "it belongs to another federation under the same secret; to merge, export there and import here, then start it with an empty folder",
@@ -143,7 +143,7 @@ export class Links {
   #greet(from: NodeId, hello: MessageOf<"hello">): void {
     const { min, max } = this.#options.versions;
     if (hello.versionMin > max || hello.versionMax < min) {
-      this.#refuse(from, "VERSION", `it speaks protocol versions ${hello.versionMin} to ${hello.versionMax}, this node ${min} to ${max}`);
+      this.refuse(from, "VERSION", `it speaks protocol versions ${hello.versionMin} to ${hello.versionMax}, this node ${min} to ${max}`);
       return;
     }
     const writer = writerIdOf(from, hello.incarnation) as WriterId;
@@ -161,9 +161,10 @@ export class Links {
     if (known === undefined || known.writer !== writer) this.#options.onPeer(peer, true);
   }
 
-  #refuse(from: NodeId, code: string, detail: string): void {
+  /** Counts what a peer sent and should not have, says so in one line a peer and reason, and tells the peer. */
+  refuse(from: NodeId, code: string, detail: string, facts: object = {}): void {
     this.#options.meter.count("connection_error", 1, code.toLowerCase());
-    if (!this.#note(`${from}/${code}`, { peer: from, code, detail }, "a peer's message was refused")) return;
+    if (!this.#note(`${from}/${code}`, { peer: from, code, detail, ...facts }, "a peer's message was refused")) return;
     this.send(from, { type: "refused", code, detail });
   }
 

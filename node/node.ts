@@ -6,6 +6,7 @@ import { sha256Hex } from "../crypto/hash.ts";
 import { createKeyring, type Keyring } from "../crypto/keyring.ts";
 import type { NodeId } from "../protocol/ids.ts";
 import { type Member, votersOf } from "../protocol/layout.ts";
+import { acceptsArguments } from "./arguments.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine.ts";
 import { FederationView } from "./federation-status.ts";
@@ -118,7 +119,8 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
   });
   const view = new FederationView(engine, net, { id: node, version: VERSION });
   const operations = { ...createOperations(index, memorySettings(config), system.monotonic), ...keyOperations, ...layoutOperations };
-  const router = createRouter({ engine, operations, index, meter: metrics, self: node, keyring, latencyMs: (peer) => net?.latencyMs(peer) });
+  const latencyMs = (peer: NodeId): number | undefined => net?.latencyMs(peer);
+  const router = createRouter({ engine, operations, index, meter: metrics, self: node, keyring, accepts: acceptsArguments, latencyMs });
   await engine.start();
   closing.push(() => engine.stop());
   if (net !== undefined) {

@@ -35,6 +35,8 @@ export interface RouterOptions {
   readonly self: NodeId;
   /** Undefined: a single node, which never forwards. */
   readonly keyring: Keyring | undefined;
+  /** Whether another node may ask for this operation with these arguments (node/arguments.ts). */
+  readonly accepts: (operation: string, args: unknown) => boolean;
   /** Round trip to a peer, ms; nearest replica first. */
   readonly latencyMs: (node: NodeId) => number | undefined;
 }
@@ -55,8 +57,9 @@ class NodeRouter implements Router {
       self: options.self,
       system: options.engine.system,
       send: (to, message) => options.engine.send(to, message),
+      accepts: options.accepts,
+      refuse: (from, code, detail, facts) => options.engine.links?.refuse(from, code, detail, facts),
       execute: (operation, args, call) => this.#execute(operation, args, call),
-      onFailure: (error, from, operation) => options.engine.requestFailed(error, from, operation),
     });
     options.engine.onForward(
       (verified) => forward.receive(verified),
@@ -141,7 +144,7 @@ class NodeRouter implements Router {
 
   async #execute(name: string, args: unknown, call: Call): Promise<Outcome<unknown>> {
     if (!isTenant(call.tenant)) throw new ApiError("bad_request", "This is no name of a tenant.");
-    const operation = this.#o.operations[name];
+    const operation = Object.hasOwn(this.#o.operations, name) ? this.#o.operations[name] : undefined;
     if (operation === undefined) throw new ApiError("bad_request", `This node knows no operation ${name}; it may run an older version.`);
     const level = call.level ?? this.#o.engine.settings.consistency;
     try {

@@ -21,6 +21,10 @@ export const DELTA_BODY_MAX_BYTES = 4 * 1024 * 1024;
 export const DELTA_HEADER_MAX_BYTES = 64 * 1024;
 /** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
 export const DELTA_ENTRIES_MAX = 10_000;
+/** Tombstones one floor names; the next ones wait for the next. */
+export const FLOOR_TOMBSTONES_MAX = 2_000;
+/** Streams one floor covers: every writer a partition ever had, as in a delta's header. */
+export const FLOOR_STREAMS_MAX = 2_000;
 
 /** A delta's clock value: the end of the year 9999, which every Date and every reader of ISO 8601 can still show. */
 export const HLC_MS_MAX = 253_402_300_799_999;
@@ -121,6 +125,9 @@ export const REPLICATION_FACTOR_MAX = 16;
 export const MEMBER_WEIGHT_MAX = 10_000;
 /** A hundred years: a link that never fades. */
 export const DECAY_PERIOD_MAX_MS = 36_525 * 24 * 3600 * 1000;
+
+/** How long another node may let a forwarded request wait here: the longest FEDERATION_TIMEOUT. */
+export const FORWARD_TIMEOUT_MAX_MS = 300_000;
 
 // What waits in this node.
 /** Writes and reads of one node that have not been answered; one more is refused with `overloaded`. */

@@ -83,9 +83,14 @@ export interface ReplicaStart {
 const PATIENCE_MS = 100;
 /** Between two introductions to a member that has not compared yet, ms: it may not have had a layout when the first came. */
 const INTRODUCE_MS = 250;
+/** Who has not reported under this version is asked to after so long, then after twice as long, ms: its report may have come before we had the layout. */
+const REPORTS_FIRST_MS = 100;
+const REPORTS_LAST_MS = 5000;
 /** Between two looks at what is handed over, and at what may be dropped, ms. */
 const HANDOVER_MS = 200;
 const LEFTOVER_MS = 1000;
+/** After so long the same verdicts are told again, ms. */
+const READY_AGAIN_MS = 2000;
 /** Copies that are in no group any more, of which the group is asked at a time. */
 const LEFTOVERS_AT_A_TIME = 16;
 /** An empty copy that lacks at least so many deltas takes the partition as it is: a delta replayed costs more than the records it left, and these are fewer. */
@@ -135,7 +140,10 @@ export class Replica {
   #now = 0;
   #wallLead: number;
   #introduceAt = 0;
+  #reportsAt = 0;
+  #reportsPauseMs = REPORTS_FIRST_MS;
   #handoverAt = 0;
+  #readyAt = 0;
   #leftoverAt = 0;
 
   constructor(start: ReplicaStart) {
@@ -214,6 +222,8 @@ export class Replica {
     this.#conflict = undefined;
     this.#base = this.#ownBase();
     this.#handoverAt = now;
+    this.#reportsPauseMs = REPORTS_FIRST_MS;
+    this.#reportsAt = now + this.#reportsPauseMs;
     for (const peer of this.#members.peers()) {
       if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
@@ -284,6 +294,8 @@ export class Replica {
   /** A copy that nobody needed here any more is deleted. */
   dropped(partition: Partition, kind: Kind): void {
     this.#streams[kind].replace(partition, []);
+    // Should it become a witness of the partition again, it has forgotten nothing yet.
+    if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
   }
 
   // ---- clients -------------------------------------------------------------------------------------------------
@@ -530,6 +542,7 @@ export class Replica {
     this.#catchUps.marks.tick(now, effects);
     this.#review(effects);
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
+    if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
@@ -640,6 +653,13 @@ export class Replica {
   #introduction(peer: Peer): Effect {
     const { start, secrets } = this.#start;
     return { type: "send", to: peer.node, message: { type: "introduce", start, wall: this.#wall(), secrets } };
+  }
+
+  #askForReports(effects: Effect[]): void {
+    this.#reportsPauseMs = Math.min(2 * this.#reportsPauseMs, REPORTS_LAST_MS);
+    this.#reportsAt = this.#now + this.#reportsPauseMs;
+    for (const peer of this.#members.peers())
+      if (!this.#counts(peer.writer)) effects.push({ type: "send", to: peer.node, message: this.#digest(peer, true) });
   }
 
   #introduceAgain(effects: Effect[]): void {
@@ -908,9 +928,8 @@ export class Replica {
 
   /** All heads this node shares with a peer: from now on it counts there. */
   #tellAll(peer: Peer, effects: Effect[]): void {
-    const shared = this.#shared(peer.writer);
-    const heads = shared.flatMap((partition) => this.#streams.heads.durableHeads(partition));
-    const marks = shared.flatMap((partition) => this.#streams.marks.durableHeads(partition)).map((mark) => this.#keptMark(mark));
+    const heads = this.#shared(peer.writer, "heads");
+    const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
     const id = ++this.#lastReport;
     const messages: Message[] =
       peer.version >= 2
@@ -951,8 +970,11 @@ export class Replica {
     this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
   }
 
-  #shared(other: WriterId): Partition[] {
-    return this.partitions().filter((partition) => this.#members.isInAudience(partition, other));
+  /** What this node holds as an owner of partitions that another owns too. What it keeps of others until they have it is offered by itself. */
+  #shared(other: WriterId, kind: Kind): StreamHead[] {
+    return [...this.#streams[kind].partitions()]
+      .filter((partition) => this.#members.isInAudience(partition, other) && this.#keepsIn(partition, kind))
+      .flatMap((partition) => this.#streams[kind].durableHeads(partition));
   }
 
   #digest(peer: Peer, reply: boolean): Message {
@@ -965,9 +987,7 @@ export class Replica {
   }
 
   #digestForPeer(other: WriterId): string {
-    const of = (kind: Kind): StreamHead[] =>
-      this.#shared(other).flatMap((partition) => (this.#keepsIn(partition, kind) ? this.#streams[kind].durableHeads(partition) : []));
-    return digestOf([...of("heads"), ...of("marks")]);
+    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")]);
   }
 
   /** What its digest must be if we know everything it holds of what we share. */
@@ -1055,7 +1075,9 @@ export class Replica {
     if (this.layout.next === undefined || this.#standing !== "counting") return;
     const before = this.#handovers.claimedBy(this.#writer);
     const partitions = PARTITIONS.filter((partition) => this.#keeps(partition) && (before.has(partition) || this.#seesHandedOver(partition)));
-    if (partitions.length === before.size) return;
+    // Said again too: who has restarted since does not remember it.
+    if (partitions.length === before.size && this.#now < this.#readyAt) return;
+    this.#readyAt = this.#now + READY_AGAIN_MS;
     this.#handovers.claim(this.#writer, partitions);
     for (const peer of this.#members.peers()) if (peer.version >= 2) effects.push(this.#claims(peer));
   }

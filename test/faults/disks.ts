@@ -24,6 +24,9 @@ export async function readDisk(name: string, dataDir: string): Promise<Disk> {
   }
 }
 
+/** What layout 1 fixes when a node is not configured otherwise. */
+const DECAY = { resonanceDecay: 0.85, periodMs: 30 * 24 * 3_600_000 };
+
 /**
  * At rest: streams whole and chained, equal frontiers with equal records, every acknowledged write on enough copies, every key counted once, and the same
  * bytes from any order of arrival.
@@ -37,9 +40,9 @@ export function checkDisks(
   rng: Rng,
 ): Violation[] {
   const registry = new Registry(() => members.map(({ rows }) => rows), factor);
-  for (const { name, rows } of [...members, ...others]) registry.saw(name, rows);
+  for (const { name, rows } of [...members, ...others]) registry.found(name, rows);
   const nodes = members.map(({ name, rows }) => ({ name, store: readRawStore(rows) }));
-  return [...registry.violations, ...checkAtRest(nodes, registry, acknowledged, factor, shuffled(rng))];
+  return [...registry.violations, ...checkAtRest(nodes, registry, acknowledged, factor, shuffled(rng), DECAY)];
 }
 
 /** Streams taken in a random order, each in its own. */

@@ -7,7 +7,7 @@ import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
 import type { NodeId } from "../../protocol/ids.ts";
 import { SIM_OPERATIONS } from "./operations.ts";
-import type { Profile } from "./profile.ts";
+import { type Profile, RESONANCE_DECAY } from "./profile.ts";
 import type { Rng } from "./rng.ts";
 import type { Scheduler } from "./scheduler.ts";
 import { type DiskCopy, type Entries, SimDisk } from "./sim-disk.ts";
@@ -52,6 +52,9 @@ export interface EffectAt {
   readonly when: "before" | "after";
 }
 
+/** The frame that is sent, or the rows that are written. */
+export type EffectOn = { readonly frame?: Uint8Array; readonly entries?: Entries };
+
 /** The nodes of one run: real engines on real stores, on a simulated machine each. */
 export class Federation {
   readonly nodes: SimNode[] = [];
@@ -65,7 +68,7 @@ export class Federation {
   readonly #keyring: Keyring = createKeyring([SECRET]);
   readonly #firstMembers: readonly string[];
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
-  onEffect: (node: SimNode, at: EffectAt) => void = () => {};
+  onEffect: (node: SimNode, at: EffectAt, what: EffectOn) => void = () => {};
   /** A frame leaves, arrives, or will not. */
   onFrame: (moment: "sent" | "arrived" | "lost", from: SimNode, to: SimNode, frame: Uint8Array) => void = () => {};
   /** A batch is taken by the disk, or complete. */
@@ -82,10 +85,10 @@ export class Federation {
     this.#registry = registry;
     this.network = new SimNetwork(scheduler, rng.fork("network"), profile.network);
     this.network.watcher = {
-      onSend: (from) => this.#survives(from, "before"),
+      onSend: (from, _to, frame) => this.#survives(from, "before", frame),
       onSent: (from, to, frame) => {
         this.onFrame("sent", this.#on(from), this.#on(to), frame);
-        this.#survives(from, "after");
+        this.#survives(from, "after", frame);
       },
       onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
@@ -121,10 +124,11 @@ export class Federation {
     node.disk.lose();
   }
 
-  /** An older copy of the disk takes its place. */
-  restoreDisk(node: SimNode, copy: DiskCopy): void {
+  /** The volume of a node that is down becomes what it once was, behind the node's back. */
+  restore(node: SimNode, copy: DiskCopy): void {
     this.#registry.disksLost = true;
     node.disk.restore(copy);
+    this.#registry.highWaters.replaced(node.name);
   }
 
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
@@ -196,10 +200,10 @@ export class Federation {
   ): Promise<Outcome<T> | ApiError> {
     return new Promise((resolve, reject) => {
       const answer = (outcome: Outcome<T> | ApiError): void => {
-        this.onEffect(node, { kind: "answer", when: "before" });
+        this.onEffect(node, { kind: "answer", when: "before" }, {});
         if (node.generation !== generation) return;
         resolve(outcome);
-        this.onEffect(node, { kind: "answer", when: "after" });
+        this.onEffect(node, { kind: "answer", when: "after" }, {});
       };
       node.pause.gate(() => {
         if (node.generation !== generation) return;
@@ -223,15 +227,20 @@ export class Federation {
     return this.nodes.every((node) => node.process?.engine.layout !== undefined);
   }
 
+  /** Every node has compared with others what it was told, and counts. */
+  get counting(): boolean {
+    return this.nodes.every((node) => node.process?.engine.replica?.standing === "counting");
+  }
+
   #on(host: NodeId): SimNode {
     return this.#hosts.get(host) as SimNode;
   }
 
   /** @returns whether the sender still lives */
-  #survives(host: NodeId, when: "before" | "after"): boolean {
+  #survives(host: NodeId, when: "before" | "after", frame: Uint8Array): boolean {
     const node = this.#on(host);
     const { generation } = node;
-    this.onEffect(node, { kind: "send", when });
+    this.onEffect(node, { kind: "send", when }, { frame });
     return node.generation === generation;
   }
 
@@ -239,17 +248,17 @@ export class Federation {
     const alive = (): boolean => node.generation === generation;
     const system = simSystem(this.#scheduler, node.clock, this.#rng.fork(`${node.name}/${generation}`), alive, node.pause);
     const db = node.disk.open();
-    this.#registry.saw(node.name, node.disk.durable());
+    this.#registry.found(node.name, node.disk.durable());
     node.disk.watcher = {
-      onAsked: () => {
-        this.onEffect(node, { kind: "persist", when: "before" });
+      onAsked: (entries) => {
+        this.onEffect(node, { kind: "persist", when: "before" }, { entries });
         return alive();
       },
       onBegun: (entries) => this.onDisk("begun", node, entries, node.process?.engine.writer),
-      onWrite: (entries) => {
-        this.#registry.saw(node.name, entries);
+      onWrite: (entries, synced) => {
+        this.#registry.wrote(node.name, entries, synced);
         this.onDisk("complete", node, entries, node.process?.engine.writer);
-        this.onEffect(node, { kind: "durable", when: "after" });
+        this.onEffect(node, { kind: "durable", when: "after" }, { entries });
       },
     };
     await db.open();
@@ -281,6 +290,7 @@ export class Federation {
       meter: NO_METER,
       self: network.self,
       keyring: this.#keyring,
+      accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });
     this.#know(engine.writer, node.name);
@@ -323,8 +333,13 @@ export class Federation {
       name,
       zone: "",
       weight: 1,
-      firstMembers: this.#firstMembers,
-      layout: { replicationFactor: this.#profile.replicationFactor, resonanceDecay: 0.85, hebbianRate: 0.15, periodMs: 30 * 24 * 3_600_000 },
+      firstMembers: this.#firstMembers.includes(name) ? this.#firstMembers : [],
+      layout: {
+        replicationFactor: this.#profile.replicationFactor,
+        resonanceDecay: RESONANCE_DECAY,
+        hebbianRate: 1 - RESONANCE_DECAY,
+        periodMs: this.#profile.periodMs,
+      },
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
       strictStart: false,

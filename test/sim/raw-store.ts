@@ -76,11 +76,6 @@ export function readRawStore(disk: ReadonlyMap<string, Uint8Array>): RawStore {
   return { frontiers, marks, log, sealed, records, keys, layout, clock };
 }
 
-/** The number of a layout, out of its bytes in either format. */
-export function layoutVersionOf(bytes: Uint8Array): number {
-  return (decode(bytes) as [format: number, version: number])[1];
-}
-
 /** How far a disk's witness has seen a stream; 0 when it is no witness of it. */
 export function markIn(disk: ReadonlyMap<string, Uint8Array>, partition: string, writer: string): number {
   const row = disk.get(`w/${partition.padStart(3, "0")}`);
@@ -93,6 +88,31 @@ export function conceptCount(record: Uint8Array): number {
   const sum = (masses: number[]): number => masses.reduce((all, mass) => all + mass, 0);
   const excess = repeats.map(([, executions]) => executions.map(([, , mass]) => mass)).map((masses) => sum(masses) - Math.max(...masses));
   return sum(totals.map(([, mass]) => mass)) - sum(excess);
+}
+
+/** What is left of a mass after a time: the federation's decay, d and its period. */
+export interface RawDecay {
+  readonly resonanceDecay: number;
+  readonly periodMs: number;
+}
+
+export function rawDecayed(mass: number, fromMs: number, toMs: number, { resonanceDecay, periodMs }: RawDecay): number {
+  return mass * resonanceDecay ** (Math.max(0, toMs - fromMs) / periodMs);
+}
+
+/** Of a link that nobody ever unlearnt: its totals as of a time, less what keys that ran more than once added too much. */
+export function linkMass(record: Uint8Array, atMs: number, decay: RawDecay): number {
+  const [, , , [totals, , repeats]] = decode(record) as [
+    0,
+    0,
+    0,
+    [[string, number, [number, number]][], unknown, [string, [string, number, number, [number, number]][]][]],
+  ];
+  const sum = (masses: number[]): number => masses.reduce((all, mass) => all + mass, 0);
+  const excess = repeats
+    .map(([, executions]) => executions.map(([, , mass, [ms]]) => rawDecayed(mass, ms, atMs, decay)))
+    .map((masses) => sum(masses) - Math.max(...masses));
+  return sum(totals.map(([, mass, [ms]]) => rawDecayed(mass, ms, atMs, decay))) - sum(excess);
 }
 
 /** A row of the log, `[header, body]`. */

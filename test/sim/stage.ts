@@ -5,7 +5,7 @@ import { partitionOf } from "../../protocol/layout.ts";
 import { Federation, type SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import type { ReadAnswer } from "./operations.ts";
-import type { Profile } from "./profile.ts";
+import { type Profile, RESONANCE_DECAY } from "./profile.ts";
 import { frameKind } from "./raw-frame.ts";
 import { readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
@@ -19,6 +19,7 @@ const QUIET: Profile = {
   nodeCount: 3,
   replicationFactor: 2,
   syncIntervalMs: 1000,
+  periodMs: 30 * 24 * 3_600_000,
   network: { ...CALM, newsLossChance: 0, connectMs: 5 },
   disk: { writeMs: 0.02, fsyncMs: 1, stallChance: 0 },
   clockErrorMs: 0,
@@ -27,6 +28,8 @@ const QUIET: Profile = {
   birth: undefined,
   durationMs: 0,
 };
+
+const DECAY = { resonanceDecay: RESONANCE_DECAY, periodMs: QUIET.periodMs };
 
 export interface How {
   readonly level?: Level;
@@ -66,7 +69,7 @@ export class Stage {
 
   /** @throws Error when layout 1 does not come about */
   async formed(): Promise<void> {
-    await this.until("layout 1 is formed", () => this.federation.formed);
+    await this.until("layout 1 is formed and everybody counts", () => this.federation.counting);
   }
 
   async pass(ms: number): Promise<void> {
@@ -143,6 +146,10 @@ export class Stage {
     await this.pass(10_000);
     const nodes = this.federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
     const failures = this.federation.failures.map((message) => ({ checker: "process", message }));
-    return [...this.registry.violations, ...failures, ...checkAtRest(nodes, this.registry, [], QUIET.replicationFactor, (streams) => streams.flat())];
+    return [
+      ...this.registry.violations,
+      ...failures,
+      ...checkAtRest(nodes, this.registry, [], QUIET.replicationFactor, (streams) => streams.flat(), DECAY),
+    ];
   }
 }

@@ -95,7 +95,7 @@ describe("three members that start", () => {
     losing("report", 1);
     world.connect("alice", "bob");
     world.pass(50);
-    expect(parts("report")).toEqual(["0 of 2", "1 of 2"]);
+    expect(parts("report").slice(0, 2)).toEqual(["0 of 2", "1 of 2"]);
     expect(world.at("bob").replica.counting()).toEqual([bob.writer]);
     world.loses = () => false;
     world.restart("alice");
