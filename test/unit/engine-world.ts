@@ -194,7 +194,7 @@ const INDEX: GraphIndex = { rows: () => [], committed: () => undefined, ready: a
 /** All nodes of one test. */
 export class Engines {
   readonly nodes = new Map<string, TestNode>();
-  readonly #wires = new Set<string>();
+  #made = 0;
 
   /** The members of one layout, connected, and others that are in none. */
   static async of(members: readonly string[], others: Readonly<Record<string, NodeOptions>> = {}, options: Readonly<Record<string, NodeOptions>> = {}) {
@@ -213,7 +213,7 @@ export class Engines {
   async #make(name: string, options: NodeOptions): Promise<void> {
     const db = new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
     await db.open();
-    const system = new StepSystem(this.nodes.size + 1);
+    const system = new StepSystem(++this.#made);
     const store = await Store.open(db as unknown as Level, INDEX, (length) => system.randomBytes(length));
     this.nodes.set(name, new TestNode(name, store, system, options));
   }
@@ -223,12 +223,22 @@ export class Engines {
   }
 
   connect(one: string, other: string): void {
-    this.#wires.add([one, other].sort().join());
     this.at(one).wire.join(this.at(other).wire);
   }
   connectAll(): void {
     const names = [...this.nodes.keys()];
     for (const [at, one] of names.entries()) for (const other of names.slice(at + 1)) this.connect(one, other);
+  }
+
+  /** The node's disk is another one, empty: the same identity, a new incarnation. */
+  async loseDisk(name: string, options: NodeOptions = {}): Promise<void> {
+    const peers = [...this.at(name).wire.peers.values()];
+    for (const other of peers) this.at(name).wire.cut(other);
+    await this.#stop(this.at(name));
+    await this.#make(name, options);
+    await this.at(name).engine.start();
+    this.at(name).joining.start();
+    for (const other of peers) this.at(name).wire.join(other);
   }
 
   /** @returns whether it came to be so within the time */
@@ -254,10 +264,11 @@ export class Engines {
   }
 
   async stop(): Promise<void> {
-    const stopping = [...this.nodes.values()].map(async ({ engine, joining }) => {
-      joining.stop();
-      await engine.stop();
-    });
-    await this.answer(Promise.all(stopping));
+    await Promise.all([...this.nodes.values()].map((node) => this.#stop(node)));
+  }
+
+  async #stop({ engine, joining }: TestNode): Promise<void> {
+    joining.stop();
+    await this.answer(engine.stop());
   }
 }
