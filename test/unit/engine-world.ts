@@ -64,7 +64,7 @@ export class StepSystem implements System {
   }
 }
 
-class Wire implements Network {
+export class Wire implements Network {
   readonly self: NodeId;
   readonly peers = new Map<NodeId, Wire>();
   onFrame: Network["onFrame"] = () => undefined;
@@ -191,13 +191,20 @@ export class TestNode {
 
 const INDEX: GraphIndex = { rows: () => [], committed: () => undefined, ready: async () => undefined, dropped: () => undefined };
 
+type Database = MemoryLevel<string, Uint8Array>;
+
 /** All nodes of one test. */
 export class Engines {
   readonly nodes = new Map<string, TestNode>();
+  readonly #disks = new Map<string, Database>();
   #made = 0;
 
   /** The members of one layout, connected, and others that are in none. */
-  static async of(members: readonly string[], others: Readonly<Record<string, NodeOptions>> = {}, options: Readonly<Record<string, NodeOptions>> = {}) {
+  static async of(
+    members: readonly string[],
+    others: Readonly<Record<string, NodeOptions>> = {},
+    options: Readonly<Record<string, NodeOptions>> = {},
+  ) {
     const engines = new Engines();
     for (const name of members) await engines.#make(name, options[name] ?? {});
     const listed = members.map((name) => engines.at(name).member);
@@ -210,9 +217,10 @@ export class Engines {
     return engines;
   }
 
-  async #make(name: string, options: NodeOptions): Promise<void> {
-    const db = new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
+  async #make(name: string, options: NodeOptions, disk?: Database): Promise<void> {
+    const db = disk ?? new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
     await db.open();
+    this.#disks.set(name, db);
     const system = new StepSystem(++this.#made);
     const store = await Store.open(db as unknown as Level, INDEX, (length) => system.randomBytes(length));
     this.nodes.set(name, new TestNode(name, store, system, options));
@@ -231,11 +239,21 @@ export class Engines {
   }
 
   /** The node's disk is another one, empty: the same identity, a new incarnation. */
-  async loseDisk(name: string, options: NodeOptions = {}): Promise<void> {
+  loseDisk(name: string, options: NodeOptions = {}): Promise<void> {
+    return this.#again(name, () => this.#make(name, options));
+  }
+
+  /** The program starts again on the same disk, and speaks all that it knows. */
+  upgrade(name: string): Promise<void> {
+    const db = this.#disks.get(name);
+    return this.#again(name, () => this.#make(name, {}, db));
+  }
+
+  async #again(name: string, make: () => Promise<void>): Promise<void> {
     const peers = [...this.at(name).wire.peers.values()];
     for (const other of peers) this.at(name).wire.cut(other);
     await this.#stop(this.at(name));
-    await this.#make(name, options);
+    await make();
     await this.at(name).engine.start();
     this.at(name).joining.start();
     for (const other of peers) this.at(name).wire.join(other);

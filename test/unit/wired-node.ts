@@ -102,7 +102,16 @@ export class WiredNode implements Counted {
       system,
       meter,
       log: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
-      settings: { name: alice.name, zone: "", weight: 1, firstMembers: [], layout: LAYOUT, consistency: "quorum", syncIntervalMs: 5000, strictStart: false },
+      settings: {
+        name: alice.name,
+        zone: "",
+        weight: 1,
+        firstMembers: [],
+        layout: LAYOUT,
+        consistency: "quorum",
+        syncIntervalMs: 5000,
+        strictStart: false,
+      },
       onFatal: (error) => {
         this.fatal ??= error;
       },
