@@ -14,6 +14,7 @@ import type { Message, MessageOf } from "../protocol/message.ts";
 import { Replica, type ToldBefore } from "../protocol/replica.ts";
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../protocol/version.ts";
 import { Changing } from "./changing.ts";
+import { Collecting } from "./collecting.ts";
 import { Copying } from "./copying.ts";
 import { ApiError, NotReplica } from "./errors.ts";
 import { Forming, layoutAlone } from "./forming.ts";
@@ -35,6 +36,10 @@ export interface EngineSettings {
   readonly syncIntervalMs: number;
   /** FEDERATION_STRICT_START. */
   readonly strictStart: boolean;
+  /** LOG_RETENTION, ms. */
+  readonly logRetentionMs: number;
+  /** Between two partitions that are looked at for what may be collected, ms. */
+  readonly collectPaceMs: number;
 }
 
 export interface EngineOptions {
@@ -92,6 +97,7 @@ export class Engine {
   #replica: Replica | undefined;
   #forming: Forming | undefined;
   #changing: Changing | undefined;
+  #collecting: Collecting | undefined;
   #copying: Copying | undefined;
   #snapshots: Snapshots | undefined;
   #queue: LayoutQueue | undefined;
@@ -504,6 +510,14 @@ export class Engine {
       listed ? "layout holds" : "this node is in no layout: it forwards",
     );
     this.#perform(this.#replica.tick(system.monotonic(), system.now()));
+    this.#collecting = new Collecting({
+      ...this.#o,
+      replica: this.#replica,
+      retentionMs: this.#o.settings.logRetentionMs,
+      paceMs: () => this.#o.settings.collectPaceMs,
+      propose: (proposal) => this.propose(proposal),
+      onFailure: (error) => this.#fatal(error),
+    });
     if (this.links !== undefined) {
       this.#beginChanging(this.links, this.#replica);
       this.#beginCopying(this.links, this.#replica);
@@ -641,6 +655,7 @@ export class Engine {
         this.#perform(this.#replica.tick(now, this.#o.system.now()));
         this.#changing?.tick(now);
         this.#copying?.tick();
+        this.#collecting?.tick(now);
         this.#writeTold(now);
         this.#compare(now);
         this.#news(now);

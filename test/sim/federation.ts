@@ -75,6 +75,8 @@ export class Federation {
   onDisk: (moment: "begun" | "complete", node: SimNode, entries: Entries, writer: string | undefined) => void = () => {};
   onSnapshot: (node: SimNode) => void = () => {};
   onDeath: (node: SimNode) => void = () => {};
+  /** Between two partitions that a node looks at for what may be collected, ms. Infinite: a run wants to end. */
+  collectPaceMs = 500;
   /** Errors that no node may have: a broken invariant, a store it cannot read. */
   readonly failures: string[] = [];
 
@@ -329,7 +331,11 @@ export class Federation {
   onCorrupt: (node: SimNode) => void = () => {};
 
   #settings(name: string): EngineSettings {
+    const federation = this;
     return {
+      get collectPaceMs() {
+        return federation.collectPaceMs;
+      },
       name,
       zone: "",
       weight: 1,
@@ -343,6 +349,7 @@ export class Federation {
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
       strictStart: false,
+      logRetentionMs: 30 * 24 * 3_600_000,
     };
   }
 

@@ -3,7 +3,7 @@
  * the disks and time are moved by hand: `settle` lets everything arrive and every disk keep up, `pass` lets time go by as well. What an engine does with
  * effects (adopting a layout that a peer told, counting, copying, dropping) is done here in the plainest way.
  */
-import { type Hlc, HLC_ZERO, laterHlc } from "../../protocol/clock.ts";
+import { HLC_ZERO, type Hlc, laterHlc } from "../../protocol/clock.ts";
 import type { Delta } from "../../protocol/delta.ts";
 import type { Batch, Effect, Proposal } from "../../protocol/effects.ts";
 import { encodeFrame, openFrame } from "../../protocol/frame.ts";

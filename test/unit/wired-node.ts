@@ -102,7 +102,18 @@ export class WiredNode implements Counted {
       system,
       meter,
       log: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
-      settings: { name: alice.name, zone: "", weight: 1, firstMembers: [], layout: LAYOUT, consistency: "quorum", syncIntervalMs: 5000, strictStart: false },
+      settings: {
+        name: alice.name,
+        zone: "",
+        weight: 1,
+        firstMembers: [],
+        layout: LAYOUT,
+        consistency: "quorum",
+        syncIntervalMs: 5000,
+        strictStart: false,
+        logRetentionMs: 1e12,
+        collectPaceMs: 1e9,
+      },
       onFatal: (error) => {
         this.fatal ??= error;
       },
