@@ -281,7 +281,7 @@ async function mutate(mutant: Mutant, number: number): Promise<ConsensusClass> {
 
 describe("the decision about layout versions under random schedules", () => {
   it(`decides each version once, and comes to rest, in each of ${SCHEDULES} schedules with loss, doubling, power cuts and lost disks`, {
-    timeout: 120_000,
+    timeout: 300_000,
   }, () => {
     for (let seed = 1; seed <= SCHEDULES; seed++) {
       expect(new ConsensusSchedule(seed, Consensus).run(), `seed ${seed}`).toBe("at rest");
