@@ -20,7 +20,7 @@ import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
 import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS } from "./layout.ts";
 import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
-import { Membership, type Peer, type Role } from "./membership.ts";
+import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
 import { PeerClocks } from "./peer-clocks.ts";
 import type { Tally } from "./quorum.ts";
@@ -123,6 +123,8 @@ export class Replica {
   /** The layout version of the last frame of each connected peer; and those that are owed a report, because they go by an older one still. */
   readonly #goesBy = new Map<NodeId, number>();
   readonly #owed = new Set<NodeId>();
+  /** Parts of each connected peer's comparison in which nothing spoke against this disk. */
+  readonly #agreedParts = new Map<NodeId, { readonly parts: number; readonly seen: Set<number> }>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
@@ -499,6 +501,7 @@ export class Replica {
     this.#members.disconnect(node);
     this.#goesBy.delete(node);
     this.#owed.delete(node);
+    this.#agreedParts.delete(node);
     if (known !== undefined) this.#clocks.gone(known.writer);
     if (writer === undefined) {
       this.#catchUps.heads.gone(node, now, effects);
@@ -741,18 +744,9 @@ export class Replica {
         this.#streams[kind].durableHeads(partition).filter((head) => head.writer === peer.writer),
       ),
     );
-    effects.push({
-      type: "send",
-      to: peer.node,
-      message: {
-        type: "compare",
-        start: known?.start ?? null,
-        layoutVersion: known?.layoutVersion ?? 0,
-        heads: known?.heads ?? [],
-        marks: known?.marks ?? [],
-        own,
-      },
-    });
+    const before = { start: known?.start ?? null, layoutVersion: known?.layoutVersion ?? 0 };
+    for (const part of inParts(known?.heads ?? [], known?.marks ?? []))
+      effects.push({ type: "send", to: peer.node, message: { type: "compare", ...before, ...part, own: part.part === 0 ? own : [] } });
   }
 
   #compare(peer: Peer, message: MessageOf<"compare">, effects: Effect[]): void {
@@ -769,6 +763,13 @@ export class Replica {
       effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
       return;
     }
+    const { part, parts } = message;
+    let agreed = this.#agreedParts.get(peer.node);
+    if (agreed?.parts !== parts) {
+      agreed = { parts, seen: new Set() };
+      this.#agreedParts.set(peer.node, agreed);
+    }
+    if (agreed.seen.add(part).size < parts) return;
     this.#standings.agreed(peer.writer);
     this.#review(effects);
   }
@@ -941,13 +942,20 @@ export class Replica {
 
   #witness(partition: Partition, writer: WriterId): void {
     const name = `${partition}/${writer}`;
-    const replicas = new Set(countingGroups(this.layout, partition).flatMap((group) => group.replicas));
-    const reports = [...replicas].map((member) => this.#headOf(member, partition, writer));
+    const reports = this.#replicasOfWitness(partition).map((member) => this.#headOf(member, partition, writer));
     const staged = this.#streams.marks.staged(partition, writer);
     for (const batch of witnessMay(partition, writer, staged, this.#forgotten.get(name) ?? 0, reports)) {
       if (batch.type === "forget") this.#forgotten.set(name, batch.seq);
       this.#stage(batch);
     }
+  }
+
+  /** Replicas of each group that counts, and of the one this node is to be a witness of: for them too a mark without bytes would be no second copy. */
+  #replicasOfWitness(partition: Partition): Member[] {
+    const groups = [...countingGroups(this.layout, partition)];
+    const next = this.layout.next === undefined ? undefined : groupOf(this.layout.next, partition);
+    if (next !== undefined && roleIn(next, this.#writer) === "witness") groups.push(next);
+    return [...new Map(groups.flatMap(({ replicas }) => replicas).map((member) => [member.writer, member])).values()];
   }
 
   /** What a full replica has on disk of a stream, as it told; of this node what it knows. */
@@ -991,16 +999,12 @@ export class Replica {
   #tellAll(peer: Peer, effects: Effect[]): void {
     const heads = this.#shared(peer.writer, "heads");
     const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
-    const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
     const id = ++this.#lastReport;
-    for (let part = 0; part < parts; part++) {
-      const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
-      const message: Message =
-        peer.version >= 2
-          ? { type: "report", id, part, parts, heads: cut(heads), marks: cut(marks) }
-          : { type: "held", heads: [...cut(heads), ...cut(marks)] };
-      effects.push({ type: "send", to: peer.node, message });
-    }
+    const messages: Message[] =
+      peer.version >= 2
+        ? inParts(heads, marks).map((part) => ({ type: "report", id, ...part }))
+        : inParts([...heads, ...marks], []).map((part) => ({ type: "held", heads: part.heads }));
+    for (const message of messages) effects.push({ type: "send", to: peer.node, message });
     // Who comes while a change is under way, or comes back, has heard none of them.
     if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
   }
@@ -1205,6 +1209,15 @@ export class Replica {
     const { members, next } = this.layout;
     return [...members, ...(next?.members ?? [])].find((member) => member.writer === writer)?.name ?? writer;
   }
+}
+
+/** Cut to what one message may list; one part at the least. */
+function inParts<M extends StreamHead>(heads: readonly StreamHead[], marks: readonly M[]) {
+  const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
+  return Array.from({ length: parts }, (_, part) => {
+    const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
+    return { part, parts, heads: cut(heads), marks: cut(marks) };
+  });
 }
 
 /** The stream position a batch moves, if it moves one. */
