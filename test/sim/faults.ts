@@ -64,7 +64,7 @@ export class Faults {
       node.disk.setFull(false);
       node.disk.setUnreadable(false);
       // What lies may not have been read yet; its operator does not wait for that.
-      if (node.disk.flipped.size > 0) this.#replaceDisk(node);
+      if (node.disk.lies) this.#replaceDisk(node);
     }
     network.healAll();
     network.calm();
@@ -140,6 +140,9 @@ export class Faults {
     } else if (kind === "flip") {
       this.#instant(kind, [node]);
       this.#note(`a bit turns on ${node.name}'s disk, in ${disk.flip(rng) ?? "nothing"}`);
+    } else if (kind === "log-rot") {
+      this.#crash(kind, node, "kill", lastsMs);
+      if (!node.running && disk.rotLog(rng)) this.#note(`a record of ${node.name}'s log is bad, and dropped in silence`);
     } else if (kind === "lose-disk") {
       if (this.#mayLose(node)) this.#loseDisk(kind, node, lastsMs);
     } else if (kind === "restore") this.#restore(node, lastsMs);

@@ -313,7 +313,7 @@ export class Federation {
     this.#scheduler.note(`${node.name} dies: ${message.split("\n")[0]}`);
     if (!diskSays(error, node)) this.failures.push(`${node.name} died: ${message}`);
     this.crash(node, "kill");
-    if (node.disk.flipped.size > 0 && message.includes(CORRUPT)) this.onCorrupt(node);
+    if (node.disk.lies && message.includes(CORRUPT)) this.onCorrupt(node);
     else this.#scheduler.after(500, () => this.start(node));
   }
 
@@ -360,7 +360,7 @@ const CORRUPT = "does not match its checksum";
 /** The disk refused, or lied and was caught: no fault of the product. */
 function diskSays(error: unknown, node: SimNode): boolean {
   const message = reasons(error).join(": ");
-  return /EIO|ENOSPC/.test(message) || (node.disk.flipped.size > 0 && message.includes(CORRUPT));
+  return /EIO|ENOSPC/.test(message) || (node.disk.lies && message.includes(CORRUPT));
 }
 
 /** The messages of an error and of all that caused it. */
