@@ -131,6 +131,13 @@ export class Federation {
     this.#registry.highWaters.replaced(node.name);
   }
 
+  /** A durable record of the log turns bad while the node is down. @returns whether there was one */
+  rotLog(node: SimNode, rng: Rng): boolean {
+    this.#registry.disksLost = true;
+    this.#registry.highWaters.replaced(node.name);
+    return node.disk.rotLog(rng);
+  }
+
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
   clone(node: SimNode): SimNode {
     const twin = this.addNode(`${node.name}-twin`, node);
