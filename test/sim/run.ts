@@ -189,9 +189,11 @@ class Run {
 
   async #comeToRest(): Promise<void> {
     const until = this.#scheduler.now + CONVERGENCE_MS;
-    while (!this.#operator.idle || !atRest(this.#federation)) {
+    for (;;) {
+      const why = this.#operator.unfinished ?? unrest(this.#federation);
+      if (why === undefined) return;
       if (this.#scheduler.now >= until) {
-        this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed` });
+        this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed: ${why}` });
         return;
       }
       await this.#scheduler.run(this.#scheduler.now + 50);
@@ -251,23 +253,27 @@ class Run {
   }
 }
 
-/** Whether every node holds, or has seen, all there is, and no witness keeps a delta: read from the disks, as the checkers do. */
-function atRest(federation: Federation): boolean {
+/** Why not every member holds, or has seen, all there is, or a witness still keeps a delta: read from the disks, as the checkers do. */
+function unrest(federation: Federation): string | undefined {
   const members = membersOf(federation);
-  if (members.some((node) => node.process?.engine.replica?.standing !== "counting" || node.disk.busy)) return false;
-  if (new Set(members.map((node) => node.process?.engine.layout?.version)).size > 1) return false;
-  const rows = new Map<string, string>();
+  const versions = new Set(members.map((node) => node.process?.engine.layout?.version));
+  if (versions.size > 1) return `layouts ${[...versions].join(", ")} at once`;
+  const rows = new Map<string, { readonly text: string; readonly name: string }>();
   for (const node of members) {
+    const standing = node.process?.engine.replica?.standing;
+    if (standing !== "counting") return `${node.name} is ${standing ?? "down"}`;
+    if (node.disk.busy) return `${node.name}'s disk is busy`;
     for (const [key, value] of node.disk.contents()) {
-      if (key.startsWith("s/")) return false;
+      if (key.startsWith("s/")) return `${node.name} keeps ${key}`;
       if (!key.startsWith("f/") && !key.startsWith("w/")) continue;
-      const name = key.slice(2);
+      const row = key.slice(2);
       const text = Buffer.from(value).toString("latin1");
-      if ((rows.get(name) ?? text) !== text) return false;
-      rows.set(name, text);
+      const other = rows.get(row);
+      if (other !== undefined && other.text !== text) return `${node.name} and ${other.name} differ in ${key}`;
+      rows.set(row, { text, name: node.name });
     }
   }
-  return true;
+  return undefined;
 }
 
 /** One random order of all that keeps each stream's own. */
