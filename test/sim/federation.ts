@@ -133,6 +133,13 @@ export class Federation {
     this.#registry.highWaters.replaced(node.name);
   }
 
+  /** A durable record of the log turns bad while the node is down. @returns whether there was one */
+  rotLog(node: SimNode, rng: Rng): boolean {
+    this.#registry.disksLost = true;
+    this.#registry.highWaters.replaced(node.name);
+    return node.disk.rotLog(rng);
+  }
+
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
   clone(node: SimNode): SimNode {
     const twin = this.addNode(`${node.name}-twin`, node);
@@ -315,7 +322,7 @@ export class Federation {
     this.#scheduler.note(`${node.name} dies: ${message.split("\n")[0]}`);
     if (!diskSays(error, node)) this.failures.push(`${node.name} died: ${message}`);
     this.crash(node, "kill");
-    if (node.disk.flipped.size > 0 && message.includes(CORRUPT)) this.onCorrupt(node);
+    if (node.disk.lies && message.includes(CORRUPT)) this.onCorrupt(node);
     else this.#scheduler.after(500, () => this.start(node));
   }
 
@@ -367,7 +374,7 @@ const CORRUPT = "does not match its checksum";
 /** The disk refused, or lied and was caught: no fault of the product. */
 function diskSays(error: unknown, node: SimNode): boolean {
   const message = reasons(error).join(": ");
-  return /EIO|ENOSPC/.test(message) || (node.disk.flipped.size > 0 && message.includes(CORRUPT));
+  return /EIO|ENOSPC/.test(message) || (node.disk.lies && message.includes(CORRUPT));
 }
 
 /** The messages of an error and of all that caused it. */

@@ -11,7 +11,18 @@ import { encodeRecord, KIND_CODES } from "../../protocol/graph/record.ts";
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
 import { HighWaters } from "./high-waters.ts";
 import type { Operation, Violation } from "./history.ts";
-import { conceptCount, linkMass, markIn, type RawDecay, type RawDelta, type RawStore, rawDecayed, rawDelta, rawHeaderOf } from "./raw-store.ts";
+import {
+  conceptCount,
+  isIntact,
+  linkMass,
+  markIn,
+  type RawDecay,
+  type RawDelta,
+  type RawStore,
+  rawDecayed,
+  rawDelta,
+  rawHeaderOf,
+} from "./raw-store.ts";
 import type { Entries } from "./sim-disk.ts";
 
 const base64url = (bytes: Uint8Array | string): string => hash("sha256", bytes, "base64url");
@@ -64,6 +75,7 @@ export class Registry {
         if (key.startsWith("s/")) this.#forgot(where, key);
         continue;
       }
+      if (!isIntact(value)) continue; // a bit has turned, and the node will notice or not read it
       if (key.startsWith("d/") || key.startsWith("s/")) this.#delta(where, key, value);
       else if (key === "!layout" || key.startsWith("l/")) this.#sawLayout(where, value.subarray(4));
     }
