@@ -17,7 +17,7 @@ import { contribute } from "./graph/contribute.ts";
 import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
 import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
-import { countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS } from "./layout.ts";
+import { countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
 import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
 import { Membership, type Peer, type Role } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
@@ -439,6 +439,8 @@ export class Replica {
       this.#review(effects);
     } else effects.push(this.#introduction(peer));
     if (this.#standing === "counting") this.#tellAll(peer, effects);
+    // What it was told of before its connection, or its process, ended it does not know any more.
+    this.#tellHandedOver(peer, effects);
     for (const kind of ["heads", "marks"] as const)
       for (const pull of this.#catchUps[kind].lacking()) this.#catchUp(kind, pull.partition, pull.writer, pull.known, 0, effects);
     return effects;
@@ -556,6 +558,20 @@ export class Replica {
   /** Partitions that are on their way here as snapshots. */
   fetching(): readonly Partition[] {
     return [...this.#fetching];
+  }
+  /** How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. */
+  toldOf(partition: Partition): ReadonlyMap<WriterId, number> {
+    const told = new Map<WriterId, number>();
+    for (const member of votersOf(this.layout)) {
+      if (member.writer === this.#writer) continue;
+      for (const kind of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) told.set(writer, Math.max(told.get(writer) ?? 0, seq));
+    }
+    return told;
+  }
+  /** As what this node takes the partition's deltas, for the groups that serve or are to come. */
+  keeps(partition: Partition): readonly Role[] {
+    return (["replica", "witness"] as const).filter((role) => this.#members.keepsAs(partition, role));
   }
   connectedMembers(): readonly NodeId[] {
     return this.#members.peers().map((peer) => peer.node);
@@ -899,6 +915,8 @@ export class Replica {
     const counts = this.#knowledge.report(peer.writer, message);
     this.#learnApart(peer.writer, message.heads, message.marks, effects);
     if (!counts) return;
+    // It has adopted this version only now: what was said of the handover under it before, it could not take.
+    this.#tellHandedOver(peer, effects);
     this.#review(effects);
     for (const { partition, writer } of this.#acknowledgements.streams()) this.#acknowledgements.check(partition, writer, effects);
   }
@@ -1034,6 +1052,11 @@ export class Replica {
       if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
   }
 
+  #tellHandedOver(peer: Peer, effects: Effect[]): void {
+    const partitions = [...this.#handovers.claimedBy(this.#writer)];
+    if (peer.version >= 2 && partitions.length > 0) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
+  }
+
   #seesHandedOver(partition: Partition): boolean {
     const world = this.#handoverWorld();
     if (!isHandedOver(this.layout, partition, world)) return false;
@@ -1114,6 +1137,7 @@ function futureNote(delta: Delta, peer: Peer, aheadMs: number): Effect {
     type: "note",
     level: "warn",
     message: "a delta from the future was not taken: its writer's clock, or ours, is wrong",
+    counted: "future",
     facts: { writer, partition, seq, from: peer.node, aheadMs },
   };
 }
@@ -1123,6 +1147,7 @@ function fullNote(bytes: number): Effect {
     type: "note",
     level: "warn",
     message: "this witness is full and acknowledges nothing more, until full replicas hold what it keeps for them",
+    counted: "witness_full",
     facts: { bytes },
   };
 }
@@ -1132,6 +1157,7 @@ function forkNote(delta: Delta, peer: Peer): Effect {
     type: "note",
     level: "error",
     message: "a stream has two histories: a delta does not follow what is held",
+    counted: "fork",
     facts: { writer: delta.header.writer, partition: delta.header.partition, seq: delta.header.seq, from: peer.node },
   };
 }

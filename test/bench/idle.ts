@@ -117,7 +117,7 @@ async function statusOf(node: SimNode): ReturnType<FederationView["status"]> {
     connected: () => (node.process?.engine.links?.peers() ?? []).map((peer) => peer.node),
     latencyMs: () => undefined,
   };
-  const view = new FederationView(node.process!.engine, seen as Network, { id: node.id, version: "0.1.0" });
+  const view = new FederationView(node.process!.engine, seen as Network, { id: node.id, version: "0.1.0", asksToJoin: () => false });
   view.observe();
   return await view.status({ fingerprints: false });
 }
