@@ -18,6 +18,7 @@ import { Collecting } from "./collecting.ts";
 import { Copying } from "./copying.ts";
 import { ApiError, NotReplica } from "./errors.ts";
 import { Forming, layoutAlone } from "./forming.ts";
+import { firstMember } from "./from-single.ts";
 import { LayoutQueue } from "./layout-queue.ts";
 import { Links, type PeerInfo, type Versions } from "./links.ts";
 import { Outbox } from "./outbox.ts";
@@ -104,6 +105,7 @@ export class Engine {
   #forwarded: (verified: VerifiedMessage) => void = () => undefined;
   #gone: (node: NodeId) => void = () => undefined;
   #lastRequest = 0;
+  #inDoubt = 0;
   #flushing = false;
   #newsAt = 0;
   #hasNews = false;
@@ -157,6 +159,14 @@ export class Engine {
   get system(): System {
     return this.#o.system;
   }
+  /** Public ids of the secrets this node knows, the one it seals with first. */
+  get secretIds(): readonly string[] {
+    return this.#o.federation?.keyring.ids ?? [];
+  }
+  /** Requests executed here since the start that were answered in_doubt. */
+  get inDoubt(): number {
+    return this.#inDoubt;
+  }
   /** Changes of the layout that wait; undefined on a single node, or before a layout holds. */
   get queue(): LayoutQueue | undefined {
     return this.#queue;
@@ -178,7 +188,7 @@ export class Engine {
     this.#vote = await store.meta("vote");
     const stored = await store.meta("layout");
     if (stored !== undefined) {
-      const layout = decodeLayout(stored);
+      const layout = await this.#withIdentity(decodeLayout(stored));
       for (const member of votersOf(layout)) {
         const told = await store.told(member.writer);
         if (told !== undefined) this.#toldBefore.set(member.writer, told);
@@ -199,6 +209,16 @@ export class Engine {
       for (const peer of this.links.peers()) this.#forming.peer(peer, true);
     }
     this.#tick();
+  }
+
+  /** A single node that was given a secret lists itself again, under the identity that the others will know it by. */
+  async #withIdentity(layout: Layout): Promise<Layout> {
+    const { store, log } = this.#o;
+    const next = this.links === undefined ? undefined : firstMember(layout, this.#member());
+    if (next === undefined) return layout;
+    await store.putLayout(next.version, encodeLayout(next));
+    log.info({ version: next.version, federation: next.federation }, "this single node is the first member of a federation now; others can join it");
+    return next;
   }
 
   #member(): MemberFields {
@@ -299,6 +319,7 @@ export class Engine {
       case "refuse": {
         const pending = this.#pending.get(effect.request);
         this.#pending.delete(effect.request);
+        if (effect.code === "in_doubt") this.#inDoubt++;
         if (effect.code === "not_replica") pending?.reject(new NotReplica(effect.detail));
         else pending?.reject(new ApiError(effect.code === "too_large" ? "payload_too_large" : effect.code, effect.detail));
         break;
@@ -325,6 +346,7 @@ export class Engine {
         void this.#drop(effect.partition, effect.kind);
         break;
       case "note":
+        if (effect.counted !== undefined) this.#o.meter.count("delta_refused", 1, effect.counted);
         this.#o.log[effect.level](effect.facts, effect.message);
         break;
     }
@@ -590,6 +612,19 @@ export class Engine {
       },
       this.#vote,
     );
+  }
+
+  // ---- repair asked for ----------------------------------------------------------------------------------------
+
+  /** Compares with every connected member now, as every few seconds by itself. @returns with how many */
+  compareNow(): number {
+    const { replica } = this;
+    if (replica === undefined) return 0;
+    const nodes = replica.connectedMembers();
+    this.#guard(() => {
+      for (const node of nodes) this.#perform(replica.compareWith(node, this.#o.system.monotonic()));
+    });
+    return nodes.length;
   }
 
   // ---- starting, counting, giving up ----------------------------------------------------------------------------

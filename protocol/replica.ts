@@ -18,7 +18,7 @@ import { contribute } from "./graph/contribute.ts";
 import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
 import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
-import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS } from "./layout.ts";
+import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
 import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
 import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
@@ -639,6 +639,20 @@ export class Replica {
   fetching(): readonly Partition[] {
     return [...this.#fetching];
   }
+  /** How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. */
+  toldOf(partition: Partition): ReadonlyMap<WriterId, number> {
+    const told = new Map<WriterId, number>();
+    for (const member of votersOf(this.layout)) {
+      if (member.writer === this.#writer) continue;
+      for (const kind of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) told.set(writer, Math.max(told.get(writer) ?? 0, seq));
+    }
+    return told;
+  }
+  /** As what this node takes the partition's deltas, for the groups that serve or are to come. */
+  keeps(partition: Partition): readonly Role[] {
+    return (["replica", "witness"] as const).filter((role) => this.#members.keepsAs(partition, role));
+  }
   connectedMembers(): readonly NodeId[] {
     return this.#members.peers().map((peer) => peer.node);
   }
@@ -1013,6 +1027,8 @@ export class Replica {
     const counts = this.#knowledge.report(peer.writer, message);
     this.#learnApart(peer.writer, message.heads, message.marks, effects);
     if (!counts) return;
+    // It has adopted this version only now: what was said of the handover under it before, it could not take.
+    if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
     this.#review(effects);
     for (const { partition, writer } of this.#acknowledgements.streams()) this.#acknowledgements.check(partition, writer, effects);
   }
@@ -1250,6 +1266,7 @@ function futureNote(delta: Delta, peer: Peer, aheadMs: number): Effect {
     type: "note",
     level: "warn",
     message: "a delta from the future was not taken: its writer's clock, or ours, is wrong",
+    counted: "future",
     facts: { writer, partition, seq, from: peer.node, aheadMs },
   };
 }
@@ -1259,6 +1276,7 @@ function fullNote(bytes: number): Effect {
     type: "note",
     level: "warn",
     message: "this witness is full and acknowledges nothing more, until full replicas hold what it keeps for them",
+    counted: "witness_full",
     facts: { bytes },
   };
 }
@@ -1268,6 +1286,7 @@ function forkNote(delta: Delta, peer: Peer): Effect {
     type: "note",
     level: "error",
     message: "a stream has two histories: a delta does not follow what is held",
+    counted: "fork",
     facts: { writer: delta.header.writer, partition: delta.header.partition, seq: delta.header.seq, from: peer.node },
   };
 }

@@ -154,6 +154,8 @@ export class TestNode {
         consistency: "quorum",
         syncIntervalMs: 5000,
         strictStart: false,
+        logRetentionMs: 1e12,
+        collectPaceMs: 1e9,
       },
       onFatal: (error) => {
         throw error;
@@ -197,7 +199,11 @@ export class Engines {
   #made = 0;
 
   /** The members of one layout, connected, and others that are in none. */
-  static async of(members: readonly string[], others: Readonly<Record<string, NodeOptions>> = {}, options: Readonly<Record<string, NodeOptions>> = {}) {
+  static async of(
+    members: readonly string[],
+    others: Readonly<Record<string, NodeOptions>> = {},
+    options: Readonly<Record<string, NodeOptions>> = {},
+  ) {
     const engines = new Engines();
     for (const name of members) await engines.#make(name, options[name] ?? {});
     const listed = members.map((name) => engines.at(name).member);

@@ -27,7 +27,11 @@ async function alone() {
   const queue = new LayoutQueue(options);
   const ask = async (change: unknown, key?: string): Promise<QueuedChange> =>
     (await engines.answer(alice.run<QueuedChange>("layout.change", change, key === undefined ? {} : { key }))).value;
-  const refusal = async (change: unknown): Promise<ApiError> => ask(change).then((asked) => expect.fail(JSON.stringify(asked)), (error) => error);
+  const refusal = async (change: unknown): Promise<ApiError> =>
+    ask(change).then(
+      (asked) => expect.fail(JSON.stringify(asked)),
+      (error) => error,
+    );
   const all = () => changesOf(reader());
   return { alice, queue, options, ask, refusal, all, warned };
 }
