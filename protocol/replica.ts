@@ -10,6 +10,7 @@ import { type Hlc, laterHlc, tickHlc } from "./clock.ts";
 import { buildDelta, type Delta, hashOf } from "./delta.ts";
 import type { Batch, Effect, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
 import { ProtocolError } from "./errors.ts";
+import { type FloorContribution, type FloorCut, FloorRounds, missingForFloor } from "./floor.ts";
 import type { OpenedDelta, VerifiedMessage } from "./frame.ts";
 import { covers, type Frontier, type StreamHead } from "./frontier.ts";
 import { applyDelta, type RecordState } from "./graph/apply.ts";
@@ -17,7 +18,7 @@ import { contribute } from "./graph/contribute.ts";
 import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
 import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
-import { countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS } from "./layout.ts";
+import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
 import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
 import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
@@ -99,6 +100,9 @@ const SNAPSHOT_MIN_DELTAS = 64;
 const SNAPSHOTS_TAKEN_MAX = 2;
 /** After a snapshot failed the log is tried for so long, ms. */
 const SNAPSHOT_AGAIN_MS = 5000;
+/** Members that have not told enough for a floor are asked this often, ms. Rounds that take longer begin again with what stands then. */
+const FLOOR_ASK_MS = 1000;
+const FLOOR_PATIENCE_MS = 600_000;
 
 export class Replica {
   readonly #writer: WriterId;
@@ -126,6 +130,11 @@ export class Replica {
   /** Partitions on their way here as snapshots; and those that failed, until when. */
   readonly #fetching = new Set<Partition>();
   readonly #fetchFailed = new Map<Partition, number>();
+  /** Copies whose log has a gap that nobody can fill from his: the bodies are erased. */
+  readonly #needsSnapshot = new Set<Partition>();
+  /** Floors this node proposes, and what members told in one message while the rounds are under way. */
+  readonly #floors = new Map<Partition, { readonly rounds: FloorRounds; readonly begun: number; readonly told: Map<WriterId, Frontier> }>();
+  #floorAt = 0;
   /** What this node held when it adopted this version. */
   #base: Base;
   #standing: Standing = "unlisted";
@@ -219,6 +228,7 @@ export class Replica {
     this.#members.adopt(layout);
     this.#knowledge.forget();
     this.#handovers.forget();
+    this.#floors.clear();
     this.#conflict = undefined;
     this.#base = this.#ownBase();
     this.#handoverAt = now;
@@ -275,6 +285,7 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     this.#fetching.delete(partition);
+    this.#needsSnapshot.delete(partition);
     this.#streams.heads.replace(partition, heads ?? []);
     this.#highWater = laterHlc(this.#highWater, highWater);
     if (heads === undefined) this.#fetchFailed.set(partition, now + SNAPSHOT_AGAIN_MS);
@@ -289,6 +300,55 @@ export class Replica {
       );
     this.#review(effects);
     return effects;
+  }
+
+  // ---- floors --------------------------------------------------------------------------------------------------
+
+  /** Begins the two rounds after which these tombstones and bodies may go. @returns false when there is nothing to collect, or a change is under way */
+  beginFloor(cut: FloorCut, now: number): boolean {
+    const { partition } = cut;
+    if (this.role(partition) !== "replica" || this.layout.phase !== "done" || this.#floors.has(partition)) return false;
+    const told = new Map<WriterId, Frontier>();
+    const rounds = new FloorRounds({
+      layoutVersion: () => this.layout.version,
+      audience: () => audienceOf(this.layout, partition).map((member) => member.writer),
+      report: (member) => {
+        const frontier = member === this.#writer ? new Map(this.#streams.heads.durableFrontier(partition)) : told.get(member);
+        return frontier === undefined ? undefined : { layoutVersion: this.layout.version, frontier };
+      },
+    });
+    if (!rounds.begin(cut)) return false;
+    this.#floors.set(partition, { rounds, begun: now, told });
+    this.#floorAt = now;
+    return true;
+  }
+
+  /** Floors whose rounds are over: to be numbered at once, in this very step. They are handed out once. */
+  floorsToNumber(): { readonly partition: Partition; readonly contributions: readonly FloorContribution[] }[] {
+    const ready: { partition: Partition; contributions: readonly FloorContribution[] }[] = [];
+    for (const [partition, { rounds }] of this.#floors) {
+      const contributions = rounds.contributions();
+      if (contributions.length === 0) continue;
+      this.#floors.delete(partition);
+      ready.push({ partition, contributions });
+    }
+    return ready;
+  }
+
+  #reviewFloors(effects: Effect[]): void {
+    this.#floorAt = this.#now + FLOOR_ASK_MS;
+    for (const [partition, { rounds, begun }] of this.#floors) {
+      const missing = rounds.step();
+      if (this.#now - begun > FLOOR_PATIENCE_MS || this.role(partition) !== "replica") {
+        this.#floors.delete(partition);
+        continue;
+      }
+      const frontier = this.#streams.heads.durableFrontier(partition);
+      for (const writer of missing) {
+        const peer = this.#members.peerOf(writer);
+        if (peer !== undefined) effects.push({ type: "send", to: peer.node, message: { type: "ask", id: 0, partition, frontier } });
+      }
+    }
   }
 
   /** A copy that nobody needed here any more is deleted. */
@@ -493,6 +553,7 @@ export class Replica {
         const { partition, writer, to } = message;
         this.#catchUp("heads", partition, writer, to, 0, effects);
         this.#catchUp("marks", partition, writer, to, 0, effects);
+        if (deltas.length === 0 && to > this.#streams.heads.staged(partition, writer).seq) this.#needsSnapshot.add(partition);
         this.#catchUps.heads.answered(partition, writer, peer.node, brought.heads, now, effects);
         this.#catchUps.marks.answered(partition, writer, peer.node, brought.marks, now, effects);
         break;
@@ -544,6 +605,7 @@ export class Replica {
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
     if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
+    if (this.#floors.size > 0 && now >= this.#floorAt) this.#reviewFloors(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
     return effects;
@@ -576,6 +638,20 @@ export class Replica {
   /** Partitions that are on their way here as snapshots. */
   fetching(): readonly Partition[] {
     return [...this.#fetching];
+  }
+  /** How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. */
+  toldOf(partition: Partition): ReadonlyMap<WriterId, number> {
+    const told = new Map<WriterId, number>();
+    for (const member of votersOf(this.layout)) {
+      if (member.writer === this.#writer) continue;
+      for (const kind of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) told.set(writer, Math.max(told.get(writer) ?? 0, seq));
+    }
+    return told;
+  }
+  /** As what this node takes the partition's deltas, for the groups that serve or are to come. */
+  keeps(partition: Partition): readonly Role[] {
+    return (["replica", "witness"] as const).filter((role) => this.#members.keepsAs(partition, role));
   }
   connectedMembers(): readonly NodeId[] {
     return this.#members.peers().map((peer) => peer.node);
@@ -817,6 +893,12 @@ export class Replica {
       return false;
     }
     if (kind === "heads" && this.#fetching.has(partition)) return false;
+    // A floor whose frontier is not held is a gap: what it covers comes first.
+    const missing = kind === "heads" ? missingForFloor(delta, this.#streams.heads.stagedFrontier(partition)) : [];
+    if (missing.length > 0) {
+      for (const [of, seq] of missing) this.#catchUp("heads", partition, of, seq, 0, effects);
+      return false;
+    }
     if (kind === "marks" && this.#state.sealedBytes > WITNESS_SEALED_MAX_BYTES) {
       effects.push(fullNote(this.#state.sealedBytes));
       return false;
@@ -899,6 +981,7 @@ export class Replica {
   #serve(peer: Peer, partition: Partition, writer: WriterId, from: number, to: number, effects: Effect[]): void {
     const [held, marked] = [this.#streams.heads.durable(partition, writer), this.#streams.marks.durable(partition, writer)];
     if (held === 0 && marked === 0 && !this.#keeps(partition)) return;
+    // A body that is erased comes with a snapshot only; whoever asks hears how far the stream goes, and gets nothing.
     const sealed = held < from && marked >= from;
     const last = Math.min(to, sealed ? marked : held, from + INTERVAL_DELTAS_MAX - 1);
     effects.push({ type: "serve", to: peer.node, partition, writer, from, to_seq: last, sealed });
@@ -944,6 +1027,8 @@ export class Replica {
     const counts = this.#knowledge.report(peer.writer, message);
     this.#learnApart(peer.writer, message.heads, message.marks, effects);
     if (!counts) return;
+    // It has adopted this version only now: what was said of the handover under it before, it could not take.
+    if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
     this.#review(effects);
     for (const { partition, writer } of this.#acknowledgements.streams()) this.#acknowledgements.check(partition, writer, effects);
   }
@@ -967,6 +1052,8 @@ export class Replica {
     const isMember = countingGroups(this.layout, partition).some((group) => group.members.some((member) => member.writer === peer.writer));
     if (!isMember) return;
     const frontier = [...heads, ...(marks ?? [])].map((head) => [head.writer, head.seq] as const);
+    // All that it holds, of one moment: only such a message is a report for a floor.
+    if (marks !== undefined) this.#floors.get(partition)?.told.set(peer.writer, joinOf(frontier));
     this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
   }
 
@@ -1056,7 +1143,8 @@ export class Replica {
       lacks.set(partition, (lacks.get(partition) ?? 0) + known - this.#streams.heads.staged(partition, writer).seq);
     for (const [partition, deltas] of lacks) {
       if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
-      if (deltas < SNAPSHOT_MIN_DELTAS || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
+      const far = deltas >= SNAPSHOT_MIN_DELTAS || this.#needsSnapshot.has(partition);
+      if (!far || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
       if (this.snapshotSources(partition).length === 0) continue;
       this.#fetching.add(partition);
       effects.push({ type: "fetch", partition });
@@ -1065,7 +1153,8 @@ export class Replica {
 
   /** A copy that counts is never replaced: what it told it holds, others rely on. An empty one has told nothing. */
   #mayReplace(partition: Partition): boolean {
-    return this.#streams.heads.isEmpty(partition) && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
+    const mayGo = this.#streams.heads.isEmpty(partition) || (this.#needsSnapshot.has(partition) && this.#standing === "refilling");
+    return mayGo && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
   }
 
   // ---- while the layout changes --------------------------------------------------------------------------------
@@ -1155,6 +1244,12 @@ export function positionOf(batch: Batch): News | undefined {
   return { kind: batch.type === "delta" ? "heads" : "marks", head: { partition, writer, seq, hash: batch.delta.hash } };
 }
 
+function joinOf(heads: readonly (readonly [WriterId, number])[]): Frontier {
+  const join = new Map<WriterId, number>();
+  for (const [writer, seq] of heads) join.set(writer, Math.max(join.get(writer) ?? 0, seq));
+  return join;
+}
+
 /** Each line once: a peer of version 1 does not tell heads and marks apart. */
 function digestOf(heads: readonly StreamHead[]): string {
   const lines = new Set(heads.map((head) => `${head.partition}/${head.writer}/${head.seq}`));
@@ -1171,6 +1266,7 @@ function futureNote(delta: Delta, peer: Peer, aheadMs: number): Effect {
     type: "note",
     level: "warn",
     message: "a delta from the future was not taken: its writer's clock, or ours, is wrong",
+    counted: "future",
     facts: { writer, partition, seq, from: peer.node, aheadMs },
   };
 }
@@ -1180,6 +1276,7 @@ function fullNote(bytes: number): Effect {
     type: "note",
     level: "warn",
     message: "this witness is full and acknowledges nothing more, until full replicas hold what it keeps for them",
+    counted: "witness_full",
     facts: { bytes },
   };
 }
@@ -1189,6 +1286,7 @@ function forkNote(delta: Delta, peer: Peer): Effect {
     type: "note",
     level: "error",
     message: "a stream has two histories: a delta does not follow what is held",
+    counted: "fork",
     facts: { writer: delta.header.writer, partition: delta.header.partition, seq: delta.header.seq, from: peer.node },
   };
 }

@@ -154,6 +154,8 @@ export class TestNode {
         consistency: "quorum",
         syncIntervalMs: 5000,
         strictStart: false,
+        logRetentionMs: 1e12,
+        collectPaceMs: 1e9,
       },
       onFatal: (error) => {
         throw error;
