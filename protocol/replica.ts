@@ -235,7 +235,6 @@ export class Replica {
     this.#reportsPauseMs = REPORTS_FIRST_MS;
     this.#reportsAt = now + this.#reportsPauseMs;
     for (const peer of this.#members.peers()) {
-      if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
       if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     }
@@ -510,12 +509,12 @@ export class Replica {
     }
     const peer = { node, writer, version };
     if (!this.#members.connect(peer)) return effects;
-    if (version < 2) {
-      // The first release compares and reports nothing.
+    if (version < 2 && this.layout.version === 1) {
+      // The first release compares and reports nothing, and knows no layout but the first.
       this.#knowledge.countsWithoutReport(writer);
       this.#standings.agreed(writer);
       this.#review(effects);
-    } else effects.push(this.#introduction(peer));
+    } else if (version >= 2) effects.push(this.#introduction(peer));
     if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     for (const kind of ["heads", "marks"] as const)
       for (const pull of this.#catchUps[kind].lacking()) this.#catchUp(kind, pull.partition, pull.writer, pull.known, 0, effects);
