@@ -399,6 +399,9 @@ export class Replica {
           "This node is taking the partition back and has not yet received all it once wrote there. Nothing was written.",
         ),
       ];
+    // What is numbered beside a copy on its way would be replaced by it, and the number given again (P4).
+    if (this.#fetching.has(partition))
+      return [refusal(request, "catching_up", "The partition is still on its way to this node. Nothing was written; another node takes it.")];
     const hlc = tickHlc(this.#highWater, proposal.wall);
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.heads.stagedFrontier(partition) };
     const numbered = contribute(proposal.contributions, by, this.#state);
