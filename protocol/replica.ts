@@ -1202,12 +1202,16 @@ export class Replica {
           continue;
         }
         if (++asked > LEFTOVERS_AT_A_TIME) return;
-        const frontier = this.#streams[kind].durableFrontier(partition);
-        for (const member of group.members)
-          if (this.#members.isConnected(member.writer))
-            effects.push({ type: "send", to: member.node, message: { type: "ask", id: 0, partition, frontier } });
+        for (const member of group.members) if (this.#members.isConnected(member.writer)) this.#offer(member.node, partition, kind, effects);
       }
     }
+  }
+
+  /** Tells what there is to be had here, and asks how much of it the member holds. The frontier of an ask is taken for heads: a mark is no copy (P1). */
+  #offer(to: NodeId, partition: Partition, kind: Kind, effects: Effect[]): void {
+    const frontier = kind === "heads" ? this.#streams.heads.durableFrontier(partition) : [];
+    if (kind === "marks") effects.push({ type: "send", to, message: { type: "held", heads: [], marks: this.#streams.marks.durableHeads(partition) } });
+    effects.push({ type: "send", to, message: { type: "ask", id: 0, partition, frontier } });
   }
 
   #keeps(partition: Partition): boolean {
