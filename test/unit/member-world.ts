@@ -216,6 +216,9 @@ export class World {
   loses: (message: Sent) => boolean = () => false;
   /** Whether a node that goes by an older layout hears of the newer. */
   tellsLayouts = true;
+  /** Snapshots take until finishSnapshots. */
+  snapshotsAreSlow = false;
+  readonly #snapshots: { readonly at: Site; readonly partition: Partition }[] = [];
   now = 0;
 
   constructor(members: readonly Member[], layout: Layout, options: Record<string, SiteOptions> = {}) {
@@ -330,6 +333,15 @@ export class World {
     return encodeFrame({ federation, writer: from.member.writer, layoutVersion: version, layoutTag: layoutTag(from.layout) }, message);
   }
 
+  /** Those that are on their way arrive. */
+  finishSnapshots(): void {
+    for (const { at, partition } of this.#snapshots.splice(0)) {
+      const [source] = at.replica.snapshotSources(partition);
+      const heads = at.disk.copyOf(this.at(this.#named(source as NodeId)).disk, partition);
+      this.do(at, at.replica.fetched(partition, heads, at.disk.highWater, this.now));
+    }
+  }
+
   do(at: Site, effects: readonly Effect[]): void {
     for (const effect of effects) this.#perform(at, effect);
   }
@@ -361,9 +373,8 @@ export class World {
       at.disk.hasCounted = true;
       this.do(at, at.replica.counted(this.now));
     } else if (effect.type === "fetch") {
-      const [source] = at.replica.snapshotSources(effect.partition);
-      const heads = at.disk.copyOf(this.at(this.#named(source as NodeId)).disk, effect.partition);
-      this.do(at, at.replica.fetched(effect.partition, heads, at.disk.highWater, this.now));
+      this.#snapshots.push({ at, partition: effect.partition });
+      if (!this.snapshotsAreSlow) this.finishSnapshots();
     } else if (effect.type === "drop") {
       at.disk.drop(effect.partition, effect.kind, writer);
       at.replica.dropped(effect.partition, effect.kind);

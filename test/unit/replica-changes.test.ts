@@ -5,7 +5,7 @@ import { SYSTEM_PARTITION } from "../../protocol/ids.ts";
 import { groupOf, type Layout, layoutOf, type Member, type Owners, PARTITIONS } from "../../protocol/layout.ts";
 import { done, joint, relisted, staged, stopped } from "../../protocol/layout-change.ts";
 import { CLOCK_AHEAD_MAX_MS, HEADS_STREAMS_MAX, WITNESS_SEALED_MAX_BYTES } from "../../protocol/limits.ts";
-import { ADDING, dave, erin, frank, isIn, MOVING, MOVING_JOINT, partitionWhere } from "./change-world.ts";
+import { ADDING, ADDING_JOINT, dave, erin, frank, isIn, MOVING, MOVING_JOINT, partitionWhere } from "./change-world.ts";
 import { Disk, World } from "./member-world.ts";
 import { alice, bob, carol, headOf, LAYOUT, PARTITION, stream } from "./replica-world.ts";
 
@@ -289,6 +289,23 @@ describe("under another layout version", () => {
     }
   });
 
+  it("later than the first a peer of protocol version 1 counts for nothing: it cannot have adopted it", () => {
+    const world = new World(three, LAYOUT);
+    world.adopt(stagedAgain());
+    const { replica } = world.at("alice");
+    world.do(world.at("alice"), replica.peer(bob.node, bob.writer, 0, 1));
+    world.pass(5000);
+    expect([replica.standing, replica.counting()]).toEqual(["comparing", []]);
+    // Such a one as was connected before does not go on counting either.
+    const before = World.atRest(three, LAYOUT);
+    before.do(before.at("alice"), before.at("alice").replica.peer(bob.node, bob.writer, before.now, 1));
+    expect(before.at("alice").replica.counting()).toContain(bob.writer);
+    before.tellsLayouts = false;
+    before.adopt(stagedAgain(), "alice", "carol");
+    before.settle();
+    expect(before.at("alice").replica.counting().toSorted()).toEqual([alice.writer, carol.writer].sort());
+  });
+
   it("nothing told before is kept: an acknowledgement of the version before does not complete a write that still waits", () => {
     const world = World.atRest(three, LAYOUT);
     world.loses = ({ to }) => to === "carol";
@@ -400,6 +417,31 @@ describe("while a change is staged", () => {
     expect(world.ofType("fetch", "bob")).toEqual([]);
     expect(world.at("bob").holds("heads", PARTITION)).toEqual({ [alice.writer]: 200 });
     expect(world.at("dave").holds("heads", partition)).toEqual({ [alice.writer]: 200 });
+  });
+
+  it("a partition that is still on its way here as a snapshot when the change is done takes no write yet: its numbers would be lost with the old copy (P4)", () => {
+    const world = World.atRest(four, LAYOUT);
+    for (let request = 1; request <= 100; request++) world.propose("alice", partition, { request });
+    world.settle();
+    world.loses = ({ message, to }) => to === "dave" && message.type === "repair";
+    world.snapshotsAreSlow = true;
+    world.adopt(ADDING);
+    world.pass(1000);
+    expect(world.at("dave").replica.fetching()).toContain(partition);
+    world.adopt(ADDING_JOINT);
+    world.pass(1000);
+    world.adopt(done(ADDING_JOINT));
+    world.pass(1000);
+    expect(world.at("dave").replica.role(partition)).toBe("replica");
+    world.propose("dave", partition, { request: 1000, level: "one" });
+    expect(world.outcome("dave", 1000)).toBe("catching_up");
+    world.snapshotsAreSlow = false;
+    world.finishSnapshots();
+    world.pass(1000);
+    world.propose("dave", partition, { request: 1001 });
+    world.settle();
+    expect(world.outcome("dave", 1001)).toMatch(ANSWERED);
+    expect(world.at("dave").holds("heads", partition)).toEqual({ [alice.writer]: 100, [dave.writer]: 1 });
   });
 
   it("is handed over once enough next owners hold what the old held; each that sees it says so to all", () => {
@@ -658,6 +700,34 @@ describe("a copy that is in no group any more", () => {
     expect(world.messages("digest").filter(({ reply }) => reply)).toEqual([]);
     expect(world.messages("digest").length).toBeGreaterThan(0);
     expect(world.messages("report")).toEqual([]);
+  });
+
+  it("of a witness that is a replica now says nothing of what it holds as one: a mark is no copy (P1)", () => {
+    const change = staged(LAYOUT, { members: [alice, carol, dave], replicationFactor: 2 }, "replace");
+    const turned = partitionWhere(change, (now, next) => isIn(now.witnesses, carol) && isIn(next.replicas, carol) && isIn(next.witnesses, dave));
+    const world = World.atRest(four, LAYOUT);
+    for (let request = 1; request <= 3; request++) world.propose("alice", turned, { request });
+    world.settle();
+    // It is slow to copy what it has only marked; the two others of the next group are enough.
+    world.loses = ({ message, to }) => to === "carol" && message.type === "repair";
+    world.adopt(change);
+    world.pass(1000);
+    world.adopt(joint(change));
+    world.pass(1000);
+    // Nor does it hear how far the other one is, so it keeps its marks and asks.
+    world.cut("carol", "dave");
+    world.adopt(done(joint(change)));
+    world.pass(3000);
+    expect(world.messages("ask", "carol", "alice").map(({ partition }) => partition)).toContain(turned);
+    expect(world.at("carol").holds("heads", turned)).toEqual({});
+    expect(world.at("alice").replica.heldBy(carol.writer, turned, alice.writer)).toBe(0);
+    world.connect("carol", "dave");
+    expect(world.at("dave").disk.keptFrom(turned, alice.writer)).toBe(1);
+    world.loses = () => false;
+    world.pass(8000);
+    expect(world.at("carol").holds("heads", turned)).toEqual({ [alice.writer]: 3 });
+    expect(world.at("carol").holds("marks", turned)).toEqual({});
+    expect(world.at("dave").disk.keptFrom(turned, alice.writer)).toBeUndefined();
   });
 
   it("is not dropped before the change is done, whatever they hold: the old group still counts", () => {
