@@ -89,6 +89,8 @@ const REPORTS_LAST_MS = 5000;
 /** Between two looks at what is handed over, and at what may be dropped, ms. */
 const HANDOVER_MS = 200;
 const LEFTOVER_MS = 1000;
+/** After so long the same verdicts are told again, ms. */
+const READY_AGAIN_MS = 2000;
 /** Copies that are in no group any more, of which the group is asked at a time. */
 const LEFTOVERS_AT_A_TIME = 16;
 /** An empty copy that lacks at least so many deltas takes the partition as it is: a delta replayed costs more than the records it left, and these are fewer. */
@@ -114,6 +116,9 @@ export class Replica {
   readonly #barriers: Barriers;
   readonly #starts = new Map<WriterId, StartId>();
   readonly #secrets = new Map<WriterId, readonly string[]>();
+  /** The layout version of the last frame of each connected peer; and those that are owed a report, because they go by an older one still. */
+  readonly #goesBy = new Map<NodeId, number>();
+  readonly #owed = new Set<NodeId>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
@@ -123,6 +128,10 @@ export class Replica {
   #base: Base;
   #standing: Standing = "unlisted";
   #askedToCount = false;
+  /** A comparison has shown that this disk is a copy: whatever it catches up with now, it never counts. */
+  #isCopy = false;
+  /** This node's own stream, by partition, as it was on disk when it started. */
+  readonly #ownAtStart: ReadonlyMap<Partition, number>;
   #conflict: { readonly peer: NodeId; readonly version: number } | undefined;
   #lastReport: number;
   #highWater: Hlc;
@@ -132,6 +141,7 @@ export class Replica {
   #reportsAt = 0;
   #reportsPauseMs = REPORTS_FIRST_MS;
   #handoverAt = 0;
+  #readyAt = 0;
   #leftoverAt = 0;
 
   constructor(start: ReplicaStart) {
@@ -140,6 +150,7 @@ export class Replica {
     this.#writer = start.writer;
     this.#state = start.state;
     this.#streams = { heads: new Streams(start.heads), marks: new Streams(start.marks) };
+    this.#ownAtStart = new Map(start.heads.flatMap(({ partition, writer, seq }) => (writer === start.writer ? [[partition, seq]] : [])));
     this.#highWater = start.highWater;
     this.#lastReport = start.firstBarrier;
     this.#wallLead = start.wallLead;
@@ -214,7 +225,7 @@ export class Replica {
     for (const peer of this.#members.peers()) {
       if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
-      if (this.#standing === "counting") this.#tellAll(peer, effects);
+      if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     }
     this.#review(effects);
     for (const read of this.#barriers.restart()) effects.push(...this.read(read, now));
@@ -281,6 +292,8 @@ export class Replica {
   /** A copy that nobody needed here any more is deleted. */
   dropped(partition: Partition, kind: Kind): void {
     this.#streams[kind].replace(partition, []);
+    // Should it become a witness of the partition again, it has forgotten nothing yet.
+    if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
   }
 
   // ---- clients -------------------------------------------------------------------------------------------------
@@ -424,6 +437,8 @@ export class Replica {
     const effects: Effect[] = [];
     const known = this.#members.peer(node);
     this.#members.disconnect(node);
+    this.#goesBy.delete(node);
+    this.#owed.delete(node);
     if (known !== undefined) this.#clocks.gone(known.writer);
     if (writer === undefined) {
       this.#catchUps.heads.gone(node, now, effects);
@@ -438,9 +453,7 @@ export class Replica {
       this.#standings.agreed(writer);
       this.#review(effects);
     } else effects.push(this.#introduction(peer));
-    if (this.#standing === "counting") this.#tellAll(peer, effects);
-    // What it was told of before its connection, or its process, ended it does not know any more.
-    this.#tellHandedOver(peer, effects);
+    if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     for (const kind of ["heads", "marks"] as const)
       for (const pull of this.#catchUps[kind].lacking()) this.#catchUp(kind, pull.partition, pull.writer, pull.known, 0, effects);
     return effects;
@@ -454,6 +467,8 @@ export class Replica {
     const { federation, writer, layoutVersion, layoutTag: tag } = verified.header;
     if (peer === undefined || peer.writer !== writer || federation !== this.layout.federation) return effects;
     const { message } = verified;
+    this.#goesBy.set(peer.node, layoutVersion);
+    if (layoutVersion === this.layout.version && this.#owed.delete(peer.node) && this.#standing === "counting") this.#tellAll(peer, effects);
     if (message.type === "introduce") this.#meet(peer, message, effects);
     else if (message.type === "compare") this.#compare(peer, message, effects);
     // An ack, mark or frontier counts only under the layout we count with: whoever goes by an older one is told ours, a newer one is on its way here.
@@ -592,7 +607,7 @@ export class Replica {
   toldBy(member: WriterId): ToldBefore | undefined {
     const start = this.#starts.get(member);
     if (start === undefined || this.#knowledge.base(member) === undefined) return undefined;
-    return { start, layoutVersion: this.layout.version, heads: this.#toldAs(member, "heads"), marks: this.#toldAs(member, "marks") };
+    return { start, layoutVersion: this.layout.version, heads: this.#toldAsKept(member, "heads"), marks: this.#toldAsKept(member, "marks") };
   }
   /** A member goes by another layout of the same number: an operator has to choose. */
   get conflict(): { readonly peer: NodeId; readonly version: number } | undefined {
@@ -697,15 +712,23 @@ export class Replica {
       layoutVersion: this.layout.version,
       startAt: this.#start.startAt,
       held: (kind, partition, writer) => this.#streams[kind].staged(partition, writer).seq,
-      ownSeq: (partition) => Math.max(this.#streams.heads.staged(partition, this.#writer).seq, this.#start.ownSeqGivenUp(partition)),
+      ownSeq: (partition) => this.#ownSeq(partition),
       ownHash: (partition, seq) => this.#ownHash(partition, seq),
     });
     if (reason !== undefined) {
+      this.#isCopy = true;
+      this.#review(effects);
       effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
       return;
     }
     this.#standings.agreed(peer.writer);
     this.#review(effects);
+  }
+
+  /** Until it counts it numbers nothing: what it holds of its own stream beyond its start it was given back, and others had it (P4). */
+  #ownSeq(partition: Partition): number {
+    const given = this.#standing === "counting" ? this.#streams.heads.staged(partition, this.#writer).seq : (this.#ownAtStart.get(partition) ?? 0);
+    return Math.max(given, this.#start.ownSeqGivenUp(partition));
   }
 
   #ownHash(partition: Partition, seq: number): string | undefined {
@@ -715,15 +738,15 @@ export class Replica {
 
   /** Where this node stands, and what follows when that changes. */
   #review(effects: Effect[]): void {
-    if (this.#standings.advance(this.#now) && !this.#askedToCount) {
+    if (this.#standings.advance(this.#now) && !this.#askedToCount && !this.#isCopy) {
       this.#askedToCount = true;
       effects.push({ type: "count" });
     }
-    const { now } = this.#standings;
+    const now = this.#isCopy ? "comparing" : this.#standings.now;
     if (now === this.#standing) return;
     this.#standing = now;
     effects.push({ type: "note", level: "info", message: `this node is ${now}`, facts: { layout: this.layout.version } });
-    if (now === "counting") for (const peer of this.#members.peers()) this.#tellAll(peer, effects);
+    if (now === "counting") for (const peer of this.#members.peers()) this.#tellAllOnce(peer, effects);
   }
 
   #meetConflict(peer: Peer, effects: Effect[]): void {
@@ -895,6 +918,20 @@ export class Replica {
     effects.push(...reports(news, others, (node) => (this.#members.peer(node)?.version ?? 1) >= 2));
   }
 
+  /** All heads, once the peer goes by our version: what it hears under another it does not use. Until then a word by which it knows that we do. */
+  #tellAllOnce(peer: Peer, effects: Effect[]): void {
+    if (peer.version < 2 || this.#goesBy.get(peer.node) === this.layout.version) {
+      this.#tellAll(peer, effects);
+      return;
+    }
+    this.#owed.add(peer.node);
+    effects.push(this.#claims(peer));
+  }
+
+  #claims(peer: Peer): Effect {
+    return { type: "send", to: peer.node, message: { type: "ready", partitions: [...this.#handovers.claimedBy(this.#writer)] } };
+  }
+
   /** All heads this node shares with a peer: from now on it counts there. */
   #tellAll(peer: Peer, effects: Effect[]): void {
     const heads = this.#shared(peer.writer, "heads");
@@ -909,14 +946,14 @@ export class Replica {
           : { type: "held", heads: [...cut(heads), ...cut(marks)] };
       effects.push({ type: "send", to: peer.node, message });
     }
+    // Who comes while a change is under way, or comes back, has heard none of them.
+    if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
   }
 
   #takeReport(peer: Peer, message: MessageOf<"report">, effects: Effect[]): void {
     const counts = this.#knowledge.report(peer.writer, message);
     this.#learnApart(peer.writer, message.heads, message.marks, effects);
     if (!counts) return;
-    // It has adopted this version only now: what was said of the handover under it before, it could not take.
-    this.#tellHandedOver(peer, effects);
     this.#review(effects);
     for (const { partition, writer } of this.#acknowledgements.streams()) this.#acknowledgements.check(partition, writer, effects);
   }
@@ -945,16 +982,9 @@ export class Replica {
 
   /** What this node holds as an owner of partitions that another owns too. What it keeps of others until they have it is offered by itself. */
   #shared(other: WriterId, kind: Kind): StreamHead[] {
-    const role = kind === "heads" ? "replica" : "witness";
     return [...this.#streams[kind].partitions()]
-      .filter((partition) => this.#members.isInAudience(partition, other) && this.#members.keepsAs(partition, role))
+      .filter((partition) => this.#members.isInAudience(partition, other) && this.#keepsIn(partition, kind))
       .flatMap((partition) => this.#streams[kind].durableHeads(partition));
-  }
-
-  /** What a member told of the partitions it owns under this version: only that does it go on holding. */
-  #toldAs(member: WriterId, kind: Kind): StreamHead[] {
-    const role = kind === "heads" ? "replica" : "witness";
-    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#members.keepsAs(partition, role, member));
   }
 
   #digest(peer: Peer, reply: boolean): Message {
@@ -972,8 +1002,17 @@ export class Replica {
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
-    const told = [...this.#toldAs(other, "heads"), ...this.#toldAs(other, "marks")];
+    const told = [...this.#toldAsKept(other, "heads"), ...this.#toldAsKept(other, "marks")];
     return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
+  }
+
+  /** Of what a member told, what the layout has it keep: other copies it may drop, without a word and under this very version. */
+  #toldAsKept(member: WriterId, kind: Kind): StreamHead[] {
+    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#keepsIn(partition, kind, member));
+  }
+
+  #keepsIn(partition: Partition, kind: Kind, member = this.#writer): boolean {
+    return this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness", member);
   }
 
   // ---- counting others -----------------------------------------------------------------------------------------
@@ -1002,7 +1041,7 @@ export class Replica {
   }
 
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
-    if (!this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) return;
+    if (!this.#keepsIn(partition, kind)) return;
     if (kind === "heads" && this.#fetching.has(partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
   }
@@ -1046,15 +1085,11 @@ export class Replica {
     if (this.layout.next === undefined || this.#standing !== "counting") return;
     const before = this.#handovers.claimedBy(this.#writer);
     const partitions = PARTITIONS.filter((partition) => this.#keeps(partition) && (before.has(partition) || this.#seesHandedOver(partition)));
-    if (partitions.length === before.size) return;
+    // Said again too: who has restarted since does not remember it.
+    if (partitions.length === before.size && this.#now < this.#readyAt) return;
+    this.#readyAt = this.#now + READY_AGAIN_MS;
     this.#handovers.claim(this.#writer, partitions);
-    for (const peer of this.#members.peers())
-      if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
-  }
-
-  #tellHandedOver(peer: Peer, effects: Effect[]): void {
-    const partitions = [...this.#handovers.claimedBy(this.#writer)];
-    if (peer.version >= 2 && partitions.length > 0) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
+    for (const peer of this.#members.peers()) if (peer.version >= 2) effects.push(this.#claims(peer));
   }
 
   #seesHandedOver(partition: Partition): boolean {
@@ -1079,7 +1114,7 @@ export class Replica {
     let asked = 0;
     for (const kind of ["heads", "marks"] as const) {
       for (const partition of [...this.#streams[kind].partitions()]) {
-        if (this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) continue;
+        if (this.#keepsIn(partition, kind)) continue;
         const group = groupOf(this.layout, partition);
         if (holdsAll(group, partition, new Map(this.#streams[kind].durableFrontier(partition)), this.#handoverWorld())) {
           effects.push({ type: "drop", partition, kind });

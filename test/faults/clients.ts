@@ -124,6 +124,10 @@ export class Clients {
     this.#lives = [];
   }
 
+  get doors(): readonly Door[] {
+    return this.#doors;
+  }
+
   /** Clients go on at these doors only. */
   use(doors: readonly Door[]): void {
     this.#doors = doors;

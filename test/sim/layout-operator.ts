@@ -36,12 +36,22 @@ export class LayoutOperator implements Operator {
     if (change !== undefined) this.#ask(through, change, `change-${fault.n}`);
   }
 
-  /** Nothing is under way, and nothing waits. */
   get idle(): boolean {
-    return this.#members().every((node) => {
+    return this.unfinished === undefined;
+  }
+
+  /** What is under way, or waits, in words; undefined: nothing. */
+  get unfinished(): string | undefined {
+    for (const node of this.#members()) {
       const { engine } = node.process ?? {};
-      return engine?.layout?.phase === "done" && engine.queue?.waiting().length === 0;
-    });
+      const { layout, queue, replica } = engine ?? {};
+      if (layout === undefined || queue === undefined || replica === undefined) return `${node.name} has no layout`;
+      const [first] = queue.waiting();
+      if (layout.phase === "done" && first === undefined) continue;
+      const partitions = replica.notHandedOver();
+      return `at ${node.name} layout ${layout.version} is ${layout.phase}, ${JSON.stringify(first?.change)} waits, not handed over: ${partitions.length} partitions (${partitions.slice(0, 5)}), counting ${replica.counting().length}`;
+    }
+    return undefined;
   }
 
   #members(): SimNode[] {

@@ -1,15 +1,15 @@
 import { type Counts, Coverage } from "./coverage.ts";
 import { Faults } from "./faults.ts";
-import { LayoutOperator, membersOf } from "./layout-operator.ts";
 import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
+import { LayoutOperator, membersOf } from "./layout-operator.ts";
 import { drawProfile, type Profile, RESONANCE_DECAY } from "./profile.ts";
 import { type RawDecay, readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { drawFaults, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
-import { Steps } from "./steps.ts";
+import { Steps, stepsAt } from "./steps.ts";
 import { checkAcknowledged, checkAtRest, checkStrengths, Registry } from "./store-checker.ts";
 import { Story } from "./story.ts";
 import { DrawnPlan, keyOf, ListedPlan, type Plan, Workload } from "./workload.ts";
@@ -174,6 +174,7 @@ class Run {
   async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
     const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost, this.#operator);
     faults.onBegin = (fault) => this.#coverage.faultBegins(fault);
+    faults.onStrike = (node, what) => this.#coverage.strike(stepsAt(what, node.process?.engine.writer), node);
     faults.onEnd = (fault) => this.#coverage.faultEnds(fault);
     faults.start(this.#schedule[phase]);
     await this.#scheduler.run(this.#scheduler.now + ms);
@@ -188,9 +189,11 @@ class Run {
 
   async #comeToRest(): Promise<void> {
     const until = this.#scheduler.now + CONVERGENCE_MS;
-    while (!this.#operator.idle || !atRest(this.#federation)) {
+    for (;;) {
+      const why = this.#operator.unfinished ?? unrest(this.#federation);
+      if (why === undefined) return;
       if (this.#scheduler.now >= until) {
-        this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed` });
+        this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed: ${why}` });
         return;
       }
       await this.#scheduler.run(this.#scheduler.now + 50);
@@ -250,23 +253,27 @@ class Run {
   }
 }
 
-/** Whether every node holds, or has seen, all there is, and no witness keeps a delta: read from the disks, as the checkers do. */
-function atRest(federation: Federation): boolean {
+/** Why not every member holds, or has seen, all there is, or a witness still keeps a delta: read from the disks, as the checkers do. */
+function unrest(federation: Federation): string | undefined {
   const members = membersOf(federation);
-  if (members.some((node) => node.process?.engine.replica?.standing !== "counting" || node.disk.busy)) return false;
-  if (new Set(members.map((node) => node.process?.engine.layout?.version)).size > 1) return false;
-  const rows = new Map<string, string>();
+  const versions = new Set(members.map((node) => node.process?.engine.layout?.version));
+  if (versions.size > 1) return `layouts ${[...versions].join(", ")} at once`;
+  const rows = new Map<string, { readonly text: string; readonly name: string }>();
   for (const node of members) {
+    const standing = node.process?.engine.replica?.standing;
+    if (standing !== "counting") return `${node.name} is ${standing ?? "down"}`;
+    if (node.disk.busy) return `${node.name}'s disk is busy`;
     for (const [key, value] of node.disk.contents()) {
-      if (key.startsWith("s/")) return false;
+      if (key.startsWith("s/")) return `${node.name} keeps ${key}`;
       if (!key.startsWith("f/") && !key.startsWith("w/")) continue;
-      const name = key.slice(2);
+      const row = key.slice(2);
       const text = Buffer.from(value).toString("latin1");
-      if ((rows.get(name) ?? text) !== text) return false;
-      rows.set(name, text);
+      const other = rows.get(row);
+      if (other !== undefined && other.text !== text) return `${node.name} and ${other.name} differ in ${key}`;
+      rows.set(row, { text, name: node.name });
     }
   }
-  return true;
+  return undefined;
 }
 
 /** One random order of all that keeps each stream's own. */

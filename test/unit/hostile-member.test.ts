@@ -134,7 +134,7 @@ describe("peers whose frames keep to no order: forged, repeated, foreign, before
         say(frame(sample));
         break;
       case "forge":
-        say(forge(frame(sample), changes, samples.map(frameOf)));
+        say(forge(frame(sample), changes, samples.map((message) => frameOf(message))));
         break;
       case "replay":
         if (said.length > 0) node.hearBytes(from, said[at % said.length]!);
