@@ -95,7 +95,7 @@ export function recordSamples(): GraphRecord[] {
 
 const deltas = DELTAS.map(({ delta }) => delta);
 const contact = { id: `12D3KooW${"A".repeat(44)}`, addresses: ["/ip4/127.0.0.1/tcp/8422"] };
-const hello = { session: "0a".repeat(16), addresses: ["/ip4/127.0.0.1/tcp/8421", "/dns4/node-1/tcp/8421"], gossip: contact };
+const hello = { session: "0a".repeat(16), addresses: ["/ip4/127.0.0.1/tcp/8421", "/dns4/node-1/tcp/8421"], stamp: 7, gossip: contact, secretIds: [] };
 const presence = { node: `12D3KooW${"B".repeat(44)}` as NodeId, addresses: hello.addresses, gossip: contact };
 const head = { partition: PARTITION, writer: WRITER, seq: 9, hash: deltas[0]!.hash };
 
