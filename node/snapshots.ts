@@ -93,7 +93,7 @@ export class Snapshots {
     }
     served.cancelIdle();
     try {
-      const { rows, last } = await served.snapshot.part(after, SNAPSHOT_PART_MAX_BYTES);
+      const { rows, last } = await served.snapshot.part("copy", after, SNAPSHOT_PART_MAX_BYTES);
       served.done = last;
       this.#closeLater(served);
       return { partition, id, frontier: served.snapshot.frontier, rows, last, refused: "" };

@@ -21,6 +21,10 @@ export const DELTA_BODY_MAX_BYTES = 4 * 1024 * 1024;
 export const DELTA_HEADER_MAX_BYTES = 64 * 1024;
 /** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
 export const DELTA_ENTRIES_MAX = 10_000;
+/** Tombstones one floor names; the next ones wait for the next. */
+export const FLOOR_TOMBSTONES_MAX = 2_000;
+/** Streams one floor covers: every writer a partition ever had, as in a delta's header. */
+export const FLOOR_STREAMS_MAX = 2_000;
 
 /** A delta's clock value: the end of the year 9999, which every Date and every reader of ISO 8601 can still show. */
 export const HLC_MS_MAX = 253_402_300_799_999;

@@ -89,6 +89,8 @@ const REPORTS_LAST_MS = 5000;
 /** Between two looks at what is handed over, and at what may be dropped, ms. */
 const HANDOVER_MS = 200;
 const LEFTOVER_MS = 1000;
+/** After so long the same verdicts are told again, ms. */
+const READY_AGAIN_MS = 2000;
 /** Copies that are in no group any more, of which the group is asked at a time. */
 const LEFTOVERS_AT_A_TIME = 16;
 /** An empty copy that lacks at least so many deltas takes the partition as it is: a delta replayed costs more than the records it left, and these are fewer. */
@@ -132,6 +134,7 @@ export class Replica {
   #reportsAt = 0;
   #reportsPauseMs = REPORTS_FIRST_MS;
   #handoverAt = 0;
+  #readyAt = 0;
   #leftoverAt = 0;
 
   constructor(start: ReplicaStart) {
@@ -281,6 +284,8 @@ export class Replica {
   /** A copy that nobody needed here any more is deleted. */
   dropped(partition: Partition, kind: Kind): void {
     this.#streams[kind].replace(partition, []);
+    // Should it become a witness of the partition again, it has forgotten nothing yet.
+    if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
   }
 
   // ---- clients -------------------------------------------------------------------------------------------------
@@ -576,12 +581,7 @@ export class Replica {
   toldBy(member: WriterId): ToldBefore | undefined {
     const start = this.#starts.get(member);
     if (start === undefined || this.#knowledge.base(member) === undefined) return undefined;
-    return {
-      start,
-      layoutVersion: this.layout.version,
-      heads: this.#knowledge.all(member, "heads"),
-      marks: this.#knowledge.all(member, "marks"),
-    };
+    return { start, layoutVersion: this.layout.version, heads: this.#toldAs(member, "heads"), marks: this.#toldAs(member, "marks") };
   }
   /** A member goes by another layout of the same number: an operator has to choose. */
   get conflict(): { readonly peer: NodeId; readonly version: number } | undefined {
@@ -886,9 +886,8 @@ export class Replica {
 
   /** All heads this node shares with a peer: from now on it counts there. */
   #tellAll(peer: Peer, effects: Effect[]): void {
-    const shared = this.#shared(peer.writer);
-    const heads = shared.flatMap((partition) => this.#streams.heads.durableHeads(partition));
-    const marks = shared.flatMap((partition) => this.#streams.marks.durableHeads(partition)).map((mark) => this.#keptMark(mark));
+    const heads = this.#shared(peer.writer, "heads");
+    const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
     const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
     const id = ++this.#lastReport;
     for (let part = 0; part < parts; part++) {
@@ -931,8 +930,18 @@ export class Replica {
     this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
   }
 
-  #shared(other: WriterId): Partition[] {
-    return this.partitions().filter((partition) => this.#members.isInAudience(partition, other));
+  /** What this node holds as an owner of partitions that another owns too. What it keeps of others until they have it is offered by itself. */
+  #shared(other: WriterId, kind: Kind): StreamHead[] {
+    const role = kind === "heads" ? "replica" : "witness";
+    return [...this.#streams[kind].partitions()]
+      .filter((partition) => this.#members.isInAudience(partition, other) && this.#members.keepsAs(partition, role))
+      .flatMap((partition) => this.#streams[kind].durableHeads(partition));
+  }
+
+  /** What a member told of the partitions it owns under this version: only that does it go on holding. */
+  #toldAs(member: WriterId, kind: Kind): StreamHead[] {
+    const role = kind === "heads" ? "replica" : "witness";
+    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#members.keepsAs(partition, role, member));
   }
 
   #digest(peer: Peer, reply: boolean): Message {
@@ -945,13 +954,12 @@ export class Replica {
   }
 
   #digestForPeer(other: WriterId): string {
-    const shared = this.#shared(other);
-    return digestOf((["heads", "marks"] as const).flatMap((kind) => shared.flatMap((partition) => this.#streams[kind].durableHeads(partition))));
+    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")]);
   }
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
-    const told = [...this.#knowledge.all(other, "heads"), ...this.#knowledge.all(other, "marks")];
+    const told = [...this.#toldAs(other, "heads"), ...this.#toldAs(other, "marks")];
     return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
   }
 
@@ -1025,7 +1033,9 @@ export class Replica {
     if (this.layout.next === undefined || this.#standing !== "counting") return;
     const before = this.#handovers.claimedBy(this.#writer);
     const partitions = PARTITIONS.filter((partition) => this.#keeps(partition) && (before.has(partition) || this.#seesHandedOver(partition)));
-    if (partitions.length === before.size) return;
+    // Said again too: who has restarted since does not remember it.
+    if (partitions.length === before.size && this.#now < this.#readyAt) return;
+    this.#readyAt = this.#now + READY_AGAIN_MS;
     this.#handovers.claim(this.#writer, partitions);
     for (const peer of this.#members.peers())
       if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });

@@ -1,7 +1,7 @@
 /** One moment of a partition, read in parts by whoever copies it: the parts are far apart in time and still of one state. */
 import type { StreamHead } from "../../protocol/frontier.ts";
 import type { Partition } from "../../protocol/ids.ts";
-import { keys, snapshotRanges, unprotect } from "./keyspace.ts";
+import { keys, otherRanges, snapshotRanges, unprotect } from "./keyspace.ts";
 import type { Level, LevelSnapshot } from "./level-port.ts";
 import type { SnapshotRow } from "./partition-copy.ts";
 import { decodeHeads } from "./rows.ts";
@@ -20,20 +20,27 @@ export class PartitionSnapshot {
     this.#db = db;
     this.#partition = partition;
     this.#snapshot = db.snapshot();
-    const key = keys.frontier(partition);
-    const value = db.getSync(key, { snapshot: this.#snapshot });
-    this.frontier = value === undefined ? [] : decodeHeads(partition, unprotect(key, value));
+    try {
+      const key = keys.frontier(partition);
+      const value = db.getSync(key, { snapshot: this.#snapshot });
+      this.frontier = value === undefined ? [] : decodeHeads(partition, unprotect(key, value));
+    } catch (error) {
+      void this.#snapshot.close();
+      throw error;
+    }
   }
 
   /**
    * Rows in the order of their keys, one at the least, until they are more than `maxBytes`.
+   * @param of `copy`: what another replica needs; `index`: what is made of it; `sealed`: what is kept as a witness
    * @param after the last key that was read before; empty: from the beginning
    * @throws StoreError CORRUPT
    */
-  async part(after: Uint8Array, maxBytes: number): Promise<{ readonly rows: readonly SnapshotRow[]; readonly last: boolean }> {
+  async part(of: "copy" | "index" | "sealed", after: Uint8Array, maxBytes: number): Promise<{ rows: readonly SnapshotRow[]; last: boolean }> {
     const rows: SnapshotRow[] = [];
     let bytes = 0;
-    for (const { gte, lt } of snapshotRanges(this.#partition)) {
+    const { copy, ...others } = { copy: snapshotRanges(this.#partition), ...otherRanges(this.#partition) };
+    for (const { gte, lt } of of === "copy" ? copy : [others[of]]) {
       if (Buffer.compare(text.encode(lt), after) <= 0) continue;
       const begun = Buffer.compare(text.encode(gte), after) <= 0;
       for await (const [key, value] of this.#db.iterator({ gte: begun ? `${words.decode(after)}\u0000` : gte, lt, snapshot: this.#snapshot })) {

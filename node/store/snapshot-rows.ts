@@ -32,7 +32,7 @@ export interface Copied {
 export class SnapshotRows {
   readonly #partition: Partition;
   readonly #frontier: readonly StreamHead[];
-  readonly #index: GraphIndex;
+  readonly #index: Pick<GraphIndex, "rows"> | undefined;
   readonly #streams = new Map<WriterId, Head>();
   /** Highest number of each stream whose body is gone. */
   readonly #bodiless = new Map<WriterId, number>();
@@ -45,7 +45,8 @@ export class SnapshotRows {
   #highest: Hlc = HLC_ZERO;
   #last: Uint8Array = new Uint8Array();
 
-  constructor(partition: Partition, frontier: readonly StreamHead[], index: GraphIndex) {
+  /** @param index undefined: no rows of the index are made */
+  constructor(partition: Partition, frontier: readonly StreamHead[], index?: Pick<GraphIndex, "rows">) {
     this.#partition = partition;
     this.#frontier = frontier;
     this.#index = index;
@@ -118,6 +119,7 @@ export class SnapshotRows {
     if (key !== keys.record(this.#partition, tenant, record.kind, id)) throw wrong("a record of another partition");
     if (!isVisible(record)) return [];
     if (record.kind !== "tombstone" && record.kind !== "register") this.#counts[record.kind]++;
+    if (this.#index === undefined) return [];
     return this.#index
       .rows({ tenant, kind: record.kind, id, before: undefined, after: record })
       .flatMap((row): LevelOperation[] =>

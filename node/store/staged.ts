@@ -4,12 +4,12 @@
  * cache, then at LevelDB (synchronously: a decision is made on one state, and a cached block answers in microseconds).
  */
 import { type Hlc, laterHlc } from "../../protocol/clock.ts";
-import { type Delta, parseDelta } from "../../protocol/delta.ts";
+import { type Delta, type DeltaHeader, parseDelta, parseHeader } from "../../protocol/delta.ts";
 import type { Batch } from "../../protocol/effects.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
 import type { Head, StreamHead } from "../../protocol/frontier.ts";
 import { decodeRecord, encodeRecord, isVisible } from "../../protocol/graph/record.ts";
-import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
+import type { GraphRecord, Kind, Positions, RecordOf } from "../../protocol/graph/records.ts";
 import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import { positionOf, type StagedState } from "../../protocol/replica.ts";
@@ -23,6 +23,7 @@ import {
   type Erased,
   type ExecutionAt,
   encodeCounts,
+  encodeErased,
   encodeExecutions,
   encodeHeads,
   encodeHlc,
@@ -74,6 +75,7 @@ export class Staged implements StagedState {
   readonly #counts: Map<Partition, RecordCounts>;
   readonly #counted = new Set<Partition>();
   readonly #erased: Map<Partition, Map<WriterId, Erased>>;
+  readonly #erasing = new Set<Partition>();
   /** Rows on disk that are on their way out: they are read by nobody, and none is added. */
   readonly #closed: Readonly<Record<Holding, Set<Partition>>> = { replica: new Set(), witness: new Set() };
 
@@ -138,8 +140,33 @@ export class Staged implements StagedState {
     const name = keys.log(partition, writer, seq);
     const row = this.#row(name);
     if (row !== undefined && row !== GONE && "delta" in row) return row.delta;
-    const value = this.#isClosed(name) ? undefined : this.#db.getSync(name);
-    return value === undefined ? undefined : parseDelta(...decodePair(unprotect(name, value)));
+    const stored = this.#stored(name);
+    // A floor has erased its body.
+    return stored === undefined || stored[1].length === 0 ? undefined : parseDelta(...stored);
+  }
+
+  /** Of a delta of the log, also where its body was erased. */
+  deltaHeader(partition: Partition, writer: WriterId, seq: number): DeltaHeader | undefined {
+    const name = keys.log(partition, writer, seq);
+    const row = this.#row(name);
+    if (row !== undefined && row !== GONE && "delta" in row) return row.delta.header;
+    const stored = this.#stored(name);
+    return stored === undefined ? undefined : parseHeader(stored[0]);
+  }
+
+  /** Bodies of the stream up to here are erased, or about to be: what lies below is served as a snapshot. */
+  erasedTo(partition: Partition, writer: WriterId): number {
+    return this.#erased.get(partition)?.get(writer)?.to ?? 0;
+  }
+
+  /** The bodies are gone up to here. */
+  erased(partition: Partition, writer: WriterId, done: number): void {
+    const erased = this.#erased.get(partition)?.get(writer);
+    if (erased !== undefined) this.#erased.get(partition)?.set(writer, { done: Math.max(done, erased.done), to: erased.to });
+  }
+
+  partitionsToErase(): Partition[] {
+    return [...this.#erased].flatMap(([partition, streams]) => ([...streams.values()].some(({ done, to }) => done < to) ? [partition] : []));
   }
 
   keptFrom(partition: Partition, writer: WriterId): number | undefined {
@@ -215,6 +242,7 @@ export class Staged implements StagedState {
       this.#counts.delete(partition);
       this.#counted.delete(partition);
       this.#erased.delete(partition);
+      this.#erasing.delete(partition);
       this.#index.dropped(partition);
     } else {
       this.#marks.delete(partition);
@@ -283,6 +311,9 @@ export class Staged implements StagedState {
     for (const partition of this.#counted)
       operations.push({ type: "put", key: keys.counts(partition), value: protect(encodeCounts(this.counts(partition))) });
     this.#counted.clear();
+    for (const partition of this.#erasing)
+      operations.push({ type: "put", key: keys.erased(partition), value: protect(encodeErased(this.#erased.get(partition) ?? new Map())) });
+    this.#erasing.clear();
     operations.push({ type: "put", key: META.clock, value: protect(encodeHlc(this.#highWater)) });
     return operations;
   }
@@ -309,7 +340,20 @@ export class Staged implements StagedState {
       for (const row of this.#index.rows(seen))
         this.#rows.set(keys.index(partition, tenant, row.key), row.value === undefined ? GONE : { bytes: row.value });
     }
+    for (const entry of delta.body.entries) if (entry.op === "floor") this.#erase(partition, entry.erase);
     this.#highWater = laterHlc(this.#highWater, delta.header.hlc);
+  }
+
+  /** What is still to do is part of the batch; it is done afterwards, a piece at a time. */
+  #erase(partition: Partition, positions: Positions): void {
+    if (positions.length === 0) return;
+    const streams = this.#erased.get(partition) ?? new Map<WriterId, Erased>();
+    this.#erased.set(partition, streams);
+    for (const [writer, seq] of positions) {
+      const erased = streams.get(writer) ?? { done: 0, to: 0 };
+      streams.set(writer, { done: erased.done, to: Math.max(erased.to, seq) });
+    }
+    this.#erasing.add(partition);
   }
 
   #count(partition: Partition, { kind, before, after }: RecordChange): void {
@@ -330,6 +374,11 @@ export class Staged implements StagedState {
     const record = decodeRecord(unprotect(key, value));
     this.#remember(key, record);
     return record;
+  }
+
+  #stored(name: string): [Uint8Array, Uint8Array] | undefined {
+    const value = this.#isClosed(name) ? undefined : this.#db.getSync(name);
+    return value === undefined ? undefined : decodePair(unprotect(name, value));
   }
 
   #isClosed(key: string): boolean {

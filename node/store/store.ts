@@ -1,6 +1,6 @@
 /** One node's LevelDB: opened once, checked, read through snapshots, written through group commits. Knows no network and no memory. */
-import { createHash } from "node:crypto";
 import { HLC_ZERO } from "../../protocol/clock.ts";
+import type { FloorCut } from "../../protocol/floor.ts";
 import type { StreamHead } from "../../protocol/frontier.ts";
 import type { RecordState } from "../../protocol/graph/apply.ts";
 import { decodeRecord, isVisible } from "../../protocol/graph/record.ts";
@@ -10,6 +10,8 @@ import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
 import { beginClearing, clearRows, endClearing, finishClearing, headsAt, type InOrder } from "./clearing.ts";
+import { Fingerprint } from "./fingerprint.ts";
+import { eraseSome, floorCut } from "./floors.ts";
 import {
   type Holding,
   keys,
@@ -391,7 +393,29 @@ export class Store {
     };
   }
 
-  /** Header and body bytes of a stretch of a stream's log, until `maxBytes` is passed. */
+  // ---- floors ------------------------------------------------------------------------------------------------------
+
+  /**
+   * Erases some bodies that floors have given up: their headers stay. What is left to do is on disk, so it goes on after a crash.
+   * @returns false when nothing is left
+   */
+  eraseSome(): Promise<boolean> {
+    return this.#inOrder(async () => {
+      for (const partition of this.staged.partitionsToErase())
+        if (!this.staged.isClosed(partition, "replica") && (await eraseSome(this.#db, partition, this.staged))) return true;
+      return false;
+    });
+  }
+
+  /**
+   * What a floor of the partition could take now, as of one moment.
+   * @param beforeMs bodies of deltas older than this may go, wall clock in ms
+   */
+  floorCut(partition: Partition, beforeMs: number): Promise<FloorCut> {
+    return floorCut(this.#db, partition, this.staged, beforeMs);
+  }
+
+  /** Header and body bytes of a stretch of a stream's log, until `maxBytes` is passed or a body was erased. */
   async readLog(
     partition: Partition,
     writer: WriterId,
@@ -400,8 +424,10 @@ export class Store {
     maxBytes: number,
   ): Promise<{ headerBytes: Uint8Array; bodyBytes: Uint8Array }[]> {
     const out: { headerBytes: Uint8Array; bodyBytes: Uint8Array }[] = [];
-    for await (const [headerBytes, bodyBytes] of this.#stretch(keys.log(partition, writer, from), keys.log(partition, writer, to + 1), maxBytes))
+    for await (const [headerBytes, bodyBytes] of this.#stretch(keys.log(partition, writer, from), keys.log(partition, writer, to + 1), maxBytes)) {
+      if (bodyBytes.length === 0) break;
       out.push({ headerBytes, bodyBytes });
+    }
     return out;
   }
 
@@ -439,15 +465,9 @@ export class Store {
     try {
       const frontierKey = keys.frontier(partition);
       const frontier = this.#db.getSync(frontierKey, { snapshot });
-      const hash = createHash("sha256");
-      for await (const [key, value] of this.#db.iterator({ ...ranges.records(partition), snapshot })) {
-        const name = text.encode(key);
-        hash.update(`${name.length}:${value.length}:`).update(name).update(value);
-      }
-      return {
-        fingerprint: hash.digest("hex"),
-        frontier: frontier === undefined ? [] : decodeHeads(partition, unprotect(frontierKey, frontier)),
-      };
+      const fingerprint = new Fingerprint();
+      for await (const [key, value] of this.#db.iterator({ ...ranges.records(partition), snapshot })) fingerprint.add(text.encode(key), value);
+      return { fingerprint: fingerprint.digest(), frontier: frontier === undefined ? [] : decodeHeads(partition, unprotect(frontierKey, frontier)) };
     } finally {
       await snapshot.close();
     }

@@ -145,6 +145,21 @@ export function linkId(a: string, b: string): string {
   return a < b ? a + LINK_JOIN + b : b + LINK_JOIN + a;
 }
 
+/** Stream positions, sorted by writer, each once. */
+export type Positions = readonly (readonly [writer: WriterId, seq: number])[];
+
+/**
+ * What may go for good (protocol/floor.ts): the named tombstones of the delta's tenant, and bodies of the partition's log up to `erase`. Only who holds
+ * `frontier` applies it: everything that was ever said of those tombstones' ids is in it, and everything that shares a key with an erased delta.
+ */
+export interface Floor {
+  readonly frontier: Positions;
+  /** Nowhere above `frontier`. */
+  readonly erase: Positions;
+  /** "turn/..." and "memory/...", sorted, each once. */
+  readonly tombstones: readonly string[];
+}
+
 /**
  * What a write asks for, before it is numbered: contributions ("+1"), never totals. The replica turns them into this writer's totals
  * one delta at a time. Removals and edits are looked up again at that moment; what is gone by then is dropped.
@@ -165,4 +180,6 @@ export type Contribution =
   | { readonly op: "edit"; readonly id: string; readonly fields: EditFields }
   /** Of a turn or memory: final. Of a concept or link: takes away what this node has counted so far. */
   | { readonly op: "delete"; readonly kind: "turn" | "memory" | "concept" | "link"; readonly id: string }
-  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> };
+  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> }
+  /** Of protocol/floor.ts alone. */
+  | ({ readonly op: "floor" } & Floor);

@@ -325,7 +325,7 @@ export class Federation {
       name,
       zone: "",
       weight: 1,
-      firstMembers: this.#firstMembers,
+      firstMembers: this.#firstMembers.includes(name) ? this.#firstMembers : [],
       layout: {
         replicationFactor: this.#profile.replicationFactor,
         resonanceDecay: RESONANCE_DECAY,

@@ -1,3 +1,4 @@
+import { layoutOperations } from "../../node/layout-queue.ts";
 import { ApiError } from "../../node/errors.ts";
 import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
 import { conflicts, current } from "../../protocol/graph/editable.ts";
@@ -82,7 +83,7 @@ const read: ReadOperation<ReadArguments, ReadAnswer> = {
   }),
 };
 
-export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read };
+export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read, ...layoutOperations };
 
 export function pairsOf(concepts: readonly string[]): [string, string][] {
   const sorted = [...concepts].sort();

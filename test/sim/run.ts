@@ -1,5 +1,6 @@
 import { type Counts, Coverage } from "./coverage.ts";
 import { Faults } from "./faults.ts";
+import { LayoutOperator, membersOf } from "./layout-operator.ts";
 import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
@@ -40,7 +41,7 @@ export interface RunResult {
 /** How long forming a federation may take when nothing is broken, ms. */
 const FORMATION_MS = 30_000;
 /** How long after the last fault everybody may need to hold everything, ms. */
-const CONVERGENCE_MS = 30_000;
+const CONVERGENCE_MS = 60_000;
 
 /** One seed: a federation is born, works while things break, heals, and is examined. */
 export async function runSeed({ seed, nodeCount, story, adjust }: RunOptions): Promise<RunResult> {
@@ -79,6 +80,7 @@ class Run {
   readonly #registry: Registry;
   readonly #federation: Federation;
   readonly #workload: Workload;
+  readonly #operator: LayoutOperator;
   readonly #violations: Violation[] = [];
   readonly #coverage = new Coverage();
   readonly #story: Story | undefined;
@@ -92,6 +94,7 @@ class Run {
     this.#story = story === undefined ? undefined : new Story(this.#scheduler, this.#federation, story);
     this.#scheduler.note(`seed ${schedule.seed}: ${JSON.stringify(this.#profile)}`);
     this.#watch();
+    this.#operator = new LayoutOperator(this.#scheduler, this.#rng.fork("operator"), this.#federation);
     const { nodes } = this.#federation;
     const doors = nodes.map((node) => this.#federation.door(node));
     this.#workload = new Workload(this.#scheduler, doors, this.#profile.workload, plan, (operation) => {
@@ -169,7 +172,7 @@ class Run {
   }
 
   async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
-    const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost);
+    const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost, this.#operator);
     faults.onBegin = (fault) => this.#coverage.faultBegins(fault);
     faults.onEnd = (fault) => this.#coverage.faultEnds(fault);
     faults.start(this.#schedule[phase]);
@@ -185,9 +188,11 @@ class Run {
 
   async #comeToRest(): Promise<void> {
     const until = this.#scheduler.now + CONVERGENCE_MS;
-    while (!atRest(this.#federation)) {
+    for (;;) {
+      const why = this.#operator.unfinished ?? unrest(this.#federation);
+      if (why === undefined) return;
       if (this.#scheduler.now >= until) {
-        this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed` });
+        this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed: ${why}` });
         return;
       }
       await this.#scheduler.run(this.#scheduler.now + 50);
@@ -230,7 +235,7 @@ class Run {
 
   #examine(): void {
     const { history } = this.#workload;
-    const nodes = this.#federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
+    const nodes = membersOf(this.#federation).map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
     const acknowledged = history.filter((operation) => operation.kind !== "read" && operation.end !== undefined);
     const order = this.#rng.fork("order");
     this.#violations.push(
@@ -247,21 +252,27 @@ class Run {
   }
 }
 
-/** Whether every node holds, or has seen, all there is, and no witness keeps a delta: read from the disks, as the checkers do. */
-function atRest(federation: Federation): boolean {
-  if (federation.nodes.some((node) => node.process?.engine.replica?.standing !== "counting" || node.disk.busy)) return false;
-  const rows = new Map<string, string>();
-  for (const node of federation.nodes) {
+/** Why not every member holds, or has seen, all there is, or a witness still keeps a delta: read from the disks, as the checkers do. */
+function unrest(federation: Federation): string | undefined {
+  const members = membersOf(federation);
+  const versions = new Set(members.map((node) => node.process?.engine.layout?.version));
+  if (versions.size > 1) return `layouts ${[...versions].join(", ")} at once`;
+  const rows = new Map<string, { readonly text: string; readonly name: string }>();
+  for (const node of members) {
+    const standing = node.process?.engine.replica?.standing;
+    if (standing !== "counting") return `${node.name} is ${standing ?? "down"}`;
+    if (node.disk.busy) return `${node.name}'s disk is busy`;
     for (const [key, value] of node.disk.contents()) {
-      if (key.startsWith("s/")) return false;
+      if (key.startsWith("s/")) return `${node.name} keeps ${key}`;
       if (!key.startsWith("f/") && !key.startsWith("w/")) continue;
-      const name = key.slice(2);
+      const row = key.slice(2);
       const text = Buffer.from(value).toString("latin1");
-      if ((rows.get(name) ?? text) !== text) return false;
-      rows.set(name, text);
+      const other = rows.get(row);
+      if (other !== undefined && other.text !== text) return `${node.name} and ${other.name} differ in ${key}`;
+      rows.set(row, { text, name: node.name });
     }
   }
-  return true;
+  return undefined;
 }
 
 /** One random order of all that keeps each stream's own. */

@@ -34,7 +34,7 @@ describe("the golden bytes of a delta", () => {
   it("are what the code writes, of every kind of entry", () => {
     expect(deltaVectors()).toEqual(golden);
     const ops = new Set(DELTAS.flatMap(({ delta }) => delta.body.entries.map(({ op }) => op)));
-    expect([...ops].sort()).toEqual(["concept", "edit", "forget-concept", "forget-link", "link", "memory", "register", "tombstone", "turn"]);
+    expect([...ops].sort()).toEqual(["concept", "edit", "floor", "forget-concept", "forget-link", "link", "memory", "register", "tombstone", "turn"]);
   });
 
   it.each(golden.map((vector, index) => [vector.name, vector, index] as const))("are read as what was written: %s", (_name, vector, index) => {

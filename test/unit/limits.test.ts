@@ -34,6 +34,8 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   HLC_MS_MAX: "test/unit/delta.test.ts",
   HLC_COUNT_MAX: "test/unit/delta.test.ts",
   WIRE_ITEMS_MAX: "test/unit/codec.test.ts",
+  FLOOR_TOMBSTONES_MAX: "test/unit/floor.test.ts",
+  FLOOR_STREAMS_MAX: "test/unit/floor.test.ts",
   FRAME_MAX_BYTES: "test/unit/frame.test.ts",
   PEER_QUEUE_MAX_BYTES: "here",
   DOOR_SOCKETS_MAX: "test/contract/net-crowd.test.ts",

@@ -8,6 +8,7 @@ import { buildDelta, type Delta, type Entry, genesisHash, parseDelta } from "../
 import { sealDelta } from "../../protocol/envelope.ts";
 import { encodeFormationMessage } from "../../protocol/formation-message.ts";
 import { encodeFrame } from "../../protocol/frame.ts";
+import type { Positions } from "../../protocol/graph/records.ts";
 import type { FederationId, Incarnation, KeyHash, NodeId, WriterId } from "../../protocol/ids.ts";
 import { encodeLayout, layoutOf, partitionOf } from "../../protocol/layout.ts";
 import { type Envelope, MESSAGE_NUMBERS, type Message } from "../../protocol/message.ts";
@@ -27,6 +28,11 @@ const removed = {
   [WRITER]: { mass: 2.5, hlc: [1_800_000_000_000, 3] as const, seq: 7 },
   [OTHER_WRITER]: { mass: 1, hlc: [1_800_000_000_001, 0] as const, seq: 1 },
 };
+
+/** Sorted by writer. */
+function positions(...all: [WriterId, number][]): Positions {
+  return all.sort(([a], [b]) => (a < b ? -1 : 1));
+}
 
 const ENTRIES: readonly (readonly [name: string, entries: readonly Entry[]])[] = [
   [
@@ -84,6 +90,18 @@ const ENTRIES: readonly (readonly [name: string, entries: readonly Entry[]])[] =
   ["forget-concept", [{ op: "forget-concept", id: "tide", removed }]],
   ["forget-link", [{ op: "forget-link", a: "lantern", b: "tide", removed }]],
   ["register", [{ op: "register", id: "key/1", fields: { name: '"laptop"', revoked: "true" } }]],
+  [
+    "floors: of tombstones, and of bodies alone",
+    [
+      {
+        op: "floor",
+        frontier: positions([WRITER, 9], [OTHER_WRITER, 300]),
+        erase: positions([OTHER_WRITER, 256]),
+        tombstones: ["memory/memory_1", "turn/turn_1"],
+      },
+      { op: "floor", frontier: positions([WRITER, 1]), erase: positions([WRITER, 1]), tombstones: [] },
+    ],
+  ],
 ];
 
 export interface DeltaVector {
