@@ -244,9 +244,7 @@ function retiredAdvice(name: string): string | undefined {
 
 function readSetting(setting: Setting, given: Given | undefined, values: Record<string, unknown>, findings: Findings): void {
   if (setting.notYet !== undefined) {
-    if (given !== undefined && !(setting.kind === "boolean" && given.text === "false")) {
-      findings.warnings.push(`${given.label} has no effect yet in this version: ${setting.notYet}.`);
-    }
+    if (given !== undefined) findings.warnings.push(`${given.label} has no effect yet in this version: ${setting.notYet}.`);
     return;
   }
   const text = given?.text ?? setting.default;

@@ -32,10 +32,10 @@ interface Told {
 export class Knowledge {
   readonly #told = new Map<WriterId, Told>();
   #revisions = 0;
-  /** Reports of which parts are missing. */
+  /** Reports of which parts are missing. Emptied, and never whole, once they name more than one member may. */
   readonly #incoming = new Map<
     WriterId,
-    { readonly id: number; readonly parts: Set<number>; readonly heads: StreamHead[]; readonly marks: KeptMark[] }
+    { readonly id: number; readonly parts: Set<number>; readonly heads: StreamHead[]; readonly marks: KeptMark[]; streams: number }
   >();
 
   /** A new layout version holds. */
@@ -61,11 +61,17 @@ export class Knowledge {
   report(member: WriterId, part: { id: number; part: number; parts: number; heads: readonly StreamHead[]; marks: readonly KeptMark[] }): boolean {
     let incoming = this.#incoming.get(member);
     if (incoming?.id !== part.id) {
-      incoming = { id: part.id, parts: new Set(), heads: [], marks: [] };
+      incoming = { id: part.id, parts: new Set(), heads: [], marks: [], streams: 0 };
       this.#incoming.set(member, incoming);
     }
     if (incoming.parts.has(part.part)) return false;
     incoming.parts.add(part.part);
+    incoming.streams += part.heads.length + part.marks.length;
+    if (incoming.streams > KNOWN_STREAMS_MAX) {
+      incoming.heads.length = 0;
+      incoming.marks.length = 0;
+      return false;
+    }
     if (this.base(member) === undefined) {
       for (const head of part.heads) incoming.heads.push(head);
       for (const mark of part.marks) incoming.marks.push(mark);

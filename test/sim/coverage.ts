@@ -14,8 +14,17 @@ export type Counts = Partial<Record<FaultKind, Partial<Record<Step, number>>>>;
 const OF_WRITES: readonly Step[] = ["write staged", "flushed, unacknowledged", "push", "staged at a replica", "sealed at a witness", "ack"];
 const OF_WITNESSES: readonly Step[] = ["mark rises", "witness forgets"];
 const OF_READS: readonly Step[] = ["barrier asks", "barrier told", "barrier snapshot", "barrier confirms"];
-const OF_REPAIR: readonly Step[] = ["interval wanted", "interval repaired", "barrier catches up", "heads compared"];
 const OF_REQUESTS: readonly Step[] = ["request forwarded", "answer forwarded"];
+const OF_LINKS: readonly Step[] = [
+  "push",
+  "ack",
+  "barrier asks",
+  "barrier told",
+  "interval wanted",
+  "interval repaired",
+  "heads compared",
+  ...OF_REQUESTS,
+];
 const OF_FORMATION: readonly Step[] = [
   "formation prepare",
   "formation promise",
@@ -25,23 +34,26 @@ const OF_FORMATION: readonly Step[] = [
   "layout persisted",
 ];
 
-/** Each of these kinds must have met each of these steps. */
+/**
+ * Each of these kinds must have met each of these steps. Only what 500 seeds meet a dozen times is declared, so that another draw of the same chances does
+ * not miss it; what is rarer has a schedule of its own (scenarios.ts, every-effect.test.ts).
+ */
 const DECLARED: readonly { readonly kinds: readonly FaultKind[]; readonly steps: readonly Step[] }[] = [
-  { kinds: ["kill", "power", "torn", "blackout"], steps: [...OF_WRITES, "barrier asks", "barrier told"] },
+  {
+    kinds: ["kill", "power", "torn", "blackout"],
+    steps: ["flushed, unacknowledged", "push", "ack", "barrier asks", "heads compared", ...OF_REQUESTS],
+  },
   {
     kinds: ["strike"],
-    steps: [...OF_WRITES, ...OF_WITNESSES, "barrier asks", "barrier told", "barrier confirms", ...OF_REPAIR, ...OF_REQUESTS, ...OF_FORMATION],
+    steps: [...OF_WRITES, "witness forgets", "barrier asks", "barrier told", "interval wanted", "interval repaired", ...OF_REQUESTS, ...OF_FORMATION],
   },
-  { kinds: ["pause"], steps: [...OF_WRITES, ...OF_WITNESSES, ...OF_READS, ...OF_REPAIR, ...OF_REQUESTS] },
-  { kinds: ["cut", "one-way", "split", "flap", "link-stall", "release"], steps: ["push", "ack", "barrier asks", "barrier told", ...OF_REQUESTS] },
-  { kinds: ["cut", "one-way", "split", "slow", "trickle"], steps: ["interval wanted", "interval repaired", "heads compared"] },
-  { kinds: ["slow", "trickle"], steps: ["push", "ack", "barrier asks", "barrier told", ...OF_REQUESTS] },
-  { kinds: ["clock", "clock-stops", "drift"], steps: ["write staged", "flushed, unacknowledged", "push"] },
-  { kinds: ["disk-stall", "read-eio", "full"], steps: ["write staged", "staged at a replica", "sealed at a witness"] },
-  { kinds: ["disk-stall", "read-eio"], steps: ["barrier snapshot", "interval wanted"] },
+  { kinds: ["pause"], steps: [...OF_WRITES, ...OF_WITNESSES, ...OF_READS, ...OF_REQUESTS, ...OF_FORMATION] },
+  { kinds: ["pause"], steps: ["interval wanted", "interval repaired", "heads compared"] },
+  { kinds: ["cut", "one-way", "split", "flap", "link-stall", "release", "slow", "trickle"], steps: OF_LINKS },
+  { kinds: ["clock", "clock-stops", "drift", "skew"], steps: ["write staged", "push", "ack"] },
+  { kinds: ["disk-stall", "read-eio", "full"], steps: ["write staged", "staged at a replica", "sealed at a witness", "barrier snapshot"] },
   { kinds: ["eio"], steps: ["write staged", "push", "ack"] },
-  { kinds: ["lose-disk"], steps: ["formation promise", "formation propose", "formation yes"] },
-  { kinds: ["kill", "power", "torn", "pause", "cut", "one-way", "flap", "slow"], steps: ["formation prepare", "formation promise"] },
+  { kinds: ["lose-disk"], steps: ["hello", "formation prepare"] },
 ];
 
 /** Fewer seeds than this say nothing about what never happens. */
@@ -67,6 +79,12 @@ export class Coverage {
   faultBegins(fault: ActiveFault): void {
     for (const { step, where } of this.#underWay) if (meets(fault, where)) this.#count(fault.kind, step);
     if (!fault.instant) this.#faults.add(fault);
+  }
+
+  /** A node dies at its own effects; those of them that are under way already are counted with the rest. */
+  strike(steps: readonly Step[], node: SimNode): void {
+    const underWay = new Set([...this.#underWay].filter(({ where }) => where.includes(node)).map(({ step }) => step));
+    for (const step of steps) if (!underWay.has(step)) this.#count("strike", step);
   }
 
   faultEnds(fault: ActiveFault): void {

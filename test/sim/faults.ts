@@ -1,4 +1,4 @@
-import type { Death, EffectAt, Federation, SimNode } from "./federation.ts";
+import type { Death, EffectAt, EffectOn, Federation, SimNode } from "./federation.ts";
 import type { Operator } from "./operator.ts";
 import type { Rng } from "./rng.ts";
 import type { Fault, FaultKind } from "./schedule.ts";
@@ -33,6 +33,8 @@ export class Faults {
   readonly #disksLost: boolean;
   onBegin: (fault: ActiveFault) => void = () => {};
   onEnd: (fault: ActiveFault) => void = () => {};
+  /** A node dies at this effect of its own: just before it, when it is under way nowhere yet. */
+  onStrike: (node: SimNode, what: EffectOn) => void = () => {};
 
   constructor(scheduler: Scheduler, rng: Rng, federation: Federation, disksLost: boolean, operator?: Operator) {
     this.#scheduler = scheduler;
@@ -45,7 +47,7 @@ export class Faults {
   start(faults: readonly Fault[]): void {
     const begun = this.#scheduler.now;
     for (const fault of faults) this.#scheduler.at(begun + fault.at, () => this.#happen(fault));
-    if (faults.some((fault) => fault.effect !== undefined)) this.#federation.onEffect = (node, at) => this.#effect(node, at);
+    if (faults.some((fault) => fault.effect !== undefined)) this.#federation.onEffect = (node, at, what) => this.#effect(node, at, what);
     this.#federation.onCorrupt = (node) => this.#replaceDisk(node);
   }
 
@@ -106,12 +108,13 @@ export class Faults {
   }
 
   /** Between two effects of a node: the first strike that waits for this one lets it happen no more. */
-  #effect(node: SimNode, at: EffectAt): void {
+  #effect(node: SimNode, at: EffectAt, what: EffectOn): void {
     const strike = this.#strikes.find((one) => one.node === node && one.effect.kind === at.kind && one.effect.when === at.when);
     if (strike === undefined || strike.left-- > 0) return;
     this.#strikes = this.#strikes.filter((one) => one !== strike);
     this.#scheduler.note(`fault: ${node.name} dies ${at.when} ${EFFECT_WORDS[at.kind]}`);
     const { rng, fault } = strike;
+    this.onStrike(node, what);
     if (this.#disksLost && rng.chance(0.5) && this.#mayLose(node)) this.#loseDisk("lose-disk", node, fault.lastsMs);
     else this.#crash("strike", node, rng.pick(["kill", "power", "torn"] as const), fault.lastsMs);
   }
@@ -152,7 +155,7 @@ export class Faults {
   #mayLose(node: SimNode): boolean {
     const { nodes } = this.#federation;
     if (this.#disksLost) return node !== nodes.at(-1);
-    return nodes.length > 1 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
+    return nodes.length > 2 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
   }
 
   #loseDisk(kind: FaultKind, node: SimNode, downMs: number): void {

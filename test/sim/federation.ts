@@ -52,6 +52,9 @@ export interface EffectAt {
   readonly when: "before" | "after";
 }
 
+/** The frame that is sent, or the rows that are written. */
+export type EffectOn = { readonly frame?: Uint8Array; readonly entries?: Entries };
+
 /** The nodes of one run: real engines on real stores, on a simulated machine each. */
 export class Federation {
   readonly nodes: SimNode[] = [];
@@ -65,7 +68,7 @@ export class Federation {
   readonly #keyring: Keyring = createKeyring([SECRET]);
   readonly #firstMembers: readonly string[];
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
-  onEffect: (node: SimNode, at: EffectAt) => void = () => {};
+  onEffect: (node: SimNode, at: EffectAt, what: EffectOn) => void = () => {};
   /** A frame leaves, arrives, or will not. */
   onFrame: (moment: "sent" | "arrived" | "lost", from: SimNode, to: SimNode, frame: Uint8Array) => void = () => {};
   /** A batch is taken by the disk, or complete. */
@@ -82,10 +85,10 @@ export class Federation {
     this.#registry = registry;
     this.network = new SimNetwork(scheduler, rng.fork("network"), profile.network);
     this.network.watcher = {
-      onSend: (from) => this.#survives(from, "before"),
+      onSend: (from, _to, frame) => this.#survives(from, "before", frame),
       onSent: (from, to, frame) => {
         this.onFrame("sent", this.#on(from), this.#on(to), frame);
-        this.#survives(from, "after");
+        this.#survives(from, "after", frame);
       },
       onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
@@ -197,10 +200,10 @@ export class Federation {
   ): Promise<Outcome<T> | ApiError> {
     return new Promise((resolve, reject) => {
       const answer = (outcome: Outcome<T> | ApiError): void => {
-        this.onEffect(node, { kind: "answer", when: "before" });
+        this.onEffect(node, { kind: "answer", when: "before" }, {});
         if (node.generation !== generation) return;
         resolve(outcome);
-        this.onEffect(node, { kind: "answer", when: "after" });
+        this.onEffect(node, { kind: "answer", when: "after" }, {});
       };
       node.pause.gate(() => {
         if (node.generation !== generation) return;
@@ -224,15 +227,20 @@ export class Federation {
     return this.nodes.every((node) => node.process?.engine.layout !== undefined);
   }
 
+  /** Every node has compared with others what it was told, and counts. */
+  get counting(): boolean {
+    return this.nodes.every((node) => node.process?.engine.replica?.standing === "counting");
+  }
+
   #on(host: NodeId): SimNode {
     return this.#hosts.get(host) as SimNode;
   }
 
   /** @returns whether the sender still lives */
-  #survives(host: NodeId, when: "before" | "after"): boolean {
+  #survives(host: NodeId, when: "before" | "after", frame: Uint8Array): boolean {
     const node = this.#on(host);
     const { generation } = node;
-    this.onEffect(node, { kind: "send", when });
+    this.onEffect(node, { kind: "send", when }, { frame });
     return node.generation === generation;
   }
 
@@ -242,15 +250,15 @@ export class Federation {
     const db = node.disk.open();
     this.#registry.found(node.name, node.disk.durable());
     node.disk.watcher = {
-      onAsked: () => {
-        this.onEffect(node, { kind: "persist", when: "before" });
+      onAsked: (entries) => {
+        this.onEffect(node, { kind: "persist", when: "before" }, { entries });
         return alive();
       },
       onBegun: (entries) => this.onDisk("begun", node, entries, node.process?.engine.writer),
       onWrite: (entries, synced) => {
         this.#registry.wrote(node.name, entries, synced);
         this.onDisk("complete", node, entries, node.process?.engine.writer);
-        this.onEffect(node, { kind: "durable", when: "after" });
+        this.onEffect(node, { kind: "durable", when: "after" }, { entries });
       },
     };
     await db.open();

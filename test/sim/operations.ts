@@ -1,5 +1,5 @@
-import { layoutOperations } from "../../node/layout-queue.ts";
 import { ApiError } from "../../node/errors.ts";
+import { layoutOperations } from "../../node/layout-queue.ts";
 import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
 import { conflicts, current } from "../../protocol/graph/editable.ts";
 import { strengthOf } from "../../protocol/graph/link.ts";

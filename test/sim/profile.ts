@@ -34,7 +34,7 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
   const count = nodeCount ?? rng.pick([3, 3, 3, 3, 3, 3, 2, 4, 5, 5, 7, 1]);
   const workload = drawWorkload(rng);
   // A busy run is short and a quiet one long: each has about as much to examine.
-  const durationMs = Math.min(120_000, Math.max(3000, (rng.between(30, 220) * (workload.pauseMs + 30)) / workload.clients));
+  const durationMs = Math.min(120_000, Math.max(3000, (rng.between(25, 180) * (workload.pauseMs + 30)) / workload.clients));
   return {
     nodeCount: count,
     replicationFactor: count >= 5 ? rng.pick([2, 3]) : 2,
@@ -57,7 +57,7 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
     clockErrorMs: rng.pick([0, 5, 500, 60_000]),
     workload,
     faults: drawFaultSettings(rng, durationMs),
-    birth: rng.chance(0.3) ? drawBirth(rng) : undefined,
+    birth: rng.chance(0.4) ? drawBirth(rng) : undefined,
     durationMs,
   };
 }
@@ -92,11 +92,11 @@ function drawBirth(rng: Rng): NonNullable<Profile["birth"]> {
   const disksLost = rng.chance(0.5);
   const kinds: FaultKind[] = ["kill", "power", "torn", "cut", "one-way", "flap", "slow", "pause", "eio", "full"];
   const drawn = rng.shuffle(kinds).slice(0, 1 + rng.int(kinds.length));
-  const strikes = Array.from({ length: rng.int(2 * drawn.length + 1) }, (): FaultKind => "strike");
+  const often = (kind: FaultKind, times: number): FaultKind[] => Array.from({ length: times }, () => kind);
   return {
     faults: {
-      kinds: [...drawn, ...strikes, ...(disksLost ? (["lose-disk"] as const) : [])],
-      everyMs: rng.between(30, 500),
+      kinds: [...drawn, ...often("strike", 2 * drawn.length), ...(disksLost ? often("lose-disk", drawn.length) : [])],
+      everyMs: rng.between(20, 300),
       lastsMs: rng.between(20, 400),
     },
     durationMs: rng.between(500, 4000),

@@ -1,15 +1,15 @@
 import { type Counts, Coverage } from "./coverage.ts";
 import { Faults } from "./faults.ts";
-import { LayoutOperator, membersOf } from "./layout-operator.ts";
 import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
+import { LayoutOperator, membersOf } from "./layout-operator.ts";
 import { drawProfile, type Profile, RESONANCE_DECAY } from "./profile.ts";
 import { type RawDecay, readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { drawFaults, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
-import { Steps } from "./steps.ts";
+import { Steps, stepsAt } from "./steps.ts";
 import { checkAcknowledged, checkAtRest, checkStrengths, Registry } from "./store-checker.ts";
 import { Story } from "./story.ts";
 import { DrawnPlan, keyOf, ListedPlan, type Plan, Workload } from "./workload.ts";
@@ -174,6 +174,7 @@ class Run {
   async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
     const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost, this.#operator);
     faults.onBegin = (fault) => this.#coverage.faultBegins(fault);
+    faults.onStrike = (node, what) => this.#coverage.strike(stepsAt(what, node.process?.engine.writer), node);
     faults.onEnd = (fault) => this.#coverage.faultEnds(fault);
     faults.start(this.#schedule[phase]);
     await this.#scheduler.run(this.#scheduler.now + ms);

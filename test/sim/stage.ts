@@ -69,7 +69,7 @@ export class Stage {
 
   /** @throws Error when layout 1 does not come about */
   async formed(): Promise<void> {
-    await this.until("layout 1 is formed", () => this.federation.formed);
+    await this.until("layout 1 is formed and everybody counts", () => this.federation.counting);
   }
 
   async pass(ms: number): Promise<void> {

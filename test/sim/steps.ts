@@ -2,7 +2,7 @@
  * What a node's protocol is in the middle of, seen from outside: frames on their way by the kind of their message, batches on their way to disk by the keys
  * they write, and snapshots of the store. A step is under way from its begin to its end; what a fault meets is what is under way where it strikes.
  */
-import type { SimNode } from "./federation.ts";
+import type { EffectOn, SimNode } from "./federation.ts";
 import { barrierId, frameKind } from "./raw-frame.ts";
 import type { Entries } from "./sim-disk.ts";
 
@@ -35,6 +35,21 @@ export const STEPS = [
   "formation persisted",
   "layout persisted",
   "layout told",
+  "start introduced",
+  "start compared",
+  "start persisted",
+  "held reported",
+  "vote prepare",
+  "vote promise",
+  "vote propose",
+  "vote yes",
+  "vote persisted",
+  "handover told",
+  "counting persisted",
+  "snapshot wanted",
+  "snapshot part",
+  "copy replaced",
+  "bodies erased",
 ] as const;
 export type Step = (typeof STEPS)[number];
 
@@ -55,6 +70,27 @@ const OF_FRAMES: Readonly<Record<string, Step>> = {
   "formation/propose": "formation propose",
   "formation/yes": "formation yes",
   "formation/formed": "formation formed",
+  introduce: "start introduced",
+  compare: "start compared",
+  report: "held reported",
+  "vote/prepare": "vote prepare",
+  "vote/promise": "vote promise",
+  "vote/propose": "vote propose",
+  "vote/yes": "vote yes",
+  ready: "handover told",
+  "snapshot-want": "snapshot wanted",
+  "snapshot-part": "snapshot part",
+};
+
+/** Batches by a key they write: the whole of it, or how it begins. */
+const OF_ROWS: Readonly<Record<string, Step>> = {
+  "!formation": "formation persisted",
+  "!layout": "layout persisted",
+  "!vote": "vote persisted",
+  "!counted": "counting persisted",
+  t: "start persisted",
+  q: "copy replaced",
+  e: "bodies erased",
 };
 
 /** Where a step is under way: at one node, or between two. */
@@ -160,6 +196,13 @@ export class Steps {
   }
 }
 
+/** What one effect of a node is a step of. */
+export function stepsAt({ frame, entries }: EffectOn, writer: string | undefined): Step[] {
+  if (entries !== undefined) return stepsOf(entries, writer);
+  const step = frame === undefined ? undefined : OF_FRAMES[frameKind(frame)];
+  return step === undefined ? [] : [step];
+}
+
 function stepsOf(entries: Entries, writer: string | undefined): Step[] {
   const steps = new Set<Step>();
   let marks = false;
@@ -167,8 +210,8 @@ function stepsOf(entries: Entries, writer: string | undefined): Step[] {
     if (key.startsWith("d/")) steps.add(key.split("/")[2] === writer ? "write staged" : "staged at a replica");
     else if (key.startsWith("s/")) steps.add(value === undefined ? "witness forgets" : "sealed at a witness");
     else if (key.startsWith("w/")) marks = true;
-    else if (key === "!formation") steps.add("formation persisted");
-    else if (key === "!layout") steps.add("layout persisted");
+    const step = OF_ROWS[key] ?? OF_ROWS[key.slice(0, key.indexOf("/"))];
+    if (step !== undefined) steps.add(step);
   }
   if (marks && !steps.has("sealed at a witness")) steps.add("mark rises");
   return [...steps];

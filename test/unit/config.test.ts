@@ -47,6 +47,8 @@ describe("configuration without anything set", () => {
       consistencyLevel: "quorum",
       syncIntervalMs: 5000,
       gossipFanout: 6,
+      autoJoin: false,
+      strictStart: false,
       timeoutMs: 5000,
       resonanceDecay: 0.85,
       hebbianRate: 0.15,
@@ -318,12 +320,10 @@ describe("warnings", () => {
     expect(warnings({ CONTINUUM_ENABLE_FEDERATION: "true" })[0]).toMatch(/no longer used: features are always there/);
   });
 
-  it("say that a name of a later version does nothing yet, unless it asks for nothing", () => {
+  it("say that a name of a later version does nothing yet", () => {
     expect(warnings({ CONTINUUM_ENCRYPTION_KEY: "k".repeat(32) })).toEqual([
       "CONTINUUM_ENCRYPTION_KEY (the environment) has no effect yet in this version: values on disk are NOT encrypted.",
     ]);
-    expect(warnings({ FEDERATION_AUTO_JOIN: "false" })).toEqual([]);
-    expect(warnings({ FEDERATION_AUTO_JOIN: "true" })).toHaveLength(1);
   });
 });
 

@@ -17,7 +17,7 @@ import { Replica } from "../../protocol/replica.ts";
 import { StateInMemory } from "./state-in-memory.ts";
 
 export const FEDERATION = "fe".repeat(16) as FederationId;
-const keyring = createKeyring(["a secret of three members"]);
+export const keyring = createKeyring(["a secret of three members"]);
 export const LAYOUT = layoutOf({
   version: 1,
   federation: FEDERATION,

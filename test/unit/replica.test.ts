@@ -289,13 +289,19 @@ describe("whose word counts", () => {
   });
 
   it.each([
-    ["another layout version", { layoutVersion: 2 }],
-    ["an older layout version", { layoutVersion: 0 }],
+    ["a newer layout version", { layoutVersion: 2 }],
     ["another federation", { federation: "ab".repeat(16) as FederationId }],
     ["another incarnation of the node", { writer: "another-incarnation-of-bob" as WriterId }],
   ])("is not that of %s", (_what, forged) => {
     const { at, ack } = waiting();
     expect(at.hear(bob, ack, forged)).toEqual([]);
+    expect(at.replica.heldBy(bob.writer, PARTITION, alice.writer)).toBe(0);
+    expect(ofType(at.hear(bob, ack), "done")).toHaveLength(1);
+  });
+
+  it("is not that of an older layout version, which is told ours instead", () => {
+    const { at, ack } = waiting();
+    expect(at.hear(bob, ack, { layoutVersion: 0 })).toEqual([{ type: "behind", peer: bob.node }]);
     expect(at.replica.heldBy(bob.writer, PARTITION, alice.writer)).toBe(0);
     expect(ofType(at.hear(bob, ack), "done")).toHaveLength(1);
   });
@@ -408,11 +414,19 @@ describe("what a member is asked", () => {
   it("what it holds: tells durable heads only, and takes the asker's frontier for a report", () => {
     const at = home();
     at.propose();
-    const ask = { type: "ask", id: 5, partition: PARTITION, frontier: [[carol.writer, 3]] } as const;
-    expect(sent(at.hear(carol, ask), "told")).toMatchObject([{ to: "carol", message: { id: 5, heads: [] } }]);
-    expect(at.replica.heldBy(carol.writer, PARTITION, carol.writer)).toBe(3);
+    const ask = { type: "ask", id: 5, partition: PARTITION, frontier: [[bob.writer, 3]] } as const;
+    expect(sent(at.hear(bob, ask), "told")).toMatchObject([{ to: "bob", message: { id: 5, heads: [] } }]);
+    expect(at.replica.heldBy(bob.writer, PARTITION, bob.writer)).toBe(3);
     at.flush();
-    expect(sent(at.hear(carol, ask), "told")[0]!.message.heads).toEqual([headOf(own(at)[0]!)]);
+    expect(sent(at.hear(bob, ask), "told")[0]!.message.heads).toEqual([headOf(own(at)[0]!)]);
+  });
+
+  it("what it holds: the frontier of an asker that is its witness is no mark", () => {
+    const at = home();
+    const ask = { type: "ask", id: 5, partition: PARTITION, frontier: [[bob.writer, 3]] } as const;
+    expect(sent(at.hear(carol, ask), "told")).toMatchObject([{ to: "carol", message: { id: 5 } }]);
+    expect(at.replica.heldBy(carol.writer, PARTITION, bob.writer)).toBe(0);
+    expect(at.replica.lacking()).toMatchObject([{ writer: bob.writer, known: 3 }]);
   });
 
   it("nothing of a partition that it is not in", () => {

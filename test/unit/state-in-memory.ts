@@ -12,7 +12,6 @@ export class StateInMemory implements StagedState {
   readonly deltas = new Map<string, Delta>();
   /** Everything staged, in order. */
   readonly staged: Batch[] = [];
-  readonly sealedBytes = 0;
   readonly #executions = new Map<string, { writer: WriterId; seq: number }[]>();
 
   record<K extends Kind>(tenant: string, kind: K, id: string): RecordOf<K> | undefined {
@@ -26,8 +25,11 @@ export class StateInMemory implements StagedState {
   }
 
   /** Nothing is forgotten here. */
-  keptFrom(): number {
+  keptFrom(_partition?: Partition, _writer?: WriterId): number | undefined {
     return 1;
+  }
+  get sealedBytes(): number {
+    return 0;
   }
 
   stage(batch: Batch): void {
