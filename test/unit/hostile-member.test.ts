@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { isUsable } from "../../node/keys.ts";
 import type { Delta } from "../../protocol/delta.ts";
 import { encodeFrame } from "../../protocol/frame.ts";
-import type { FederationId, Incarnation, NodeId, WriterId } from "../../protocol/ids.ts";
+import { type FederationId, type Incarnation, type NodeId, SYSTEM_PARTITION, SYSTEM_TENANT, type WriterId } from "../../protocol/ids.ts";
 import { memberOf, partitionOf } from "../../protocol/layout.ts";
 import type { Message } from "../../protocol/message.ts";
 import { type Change, forge, HOWS } from "../fuzz/forger.ts";
@@ -25,7 +26,11 @@ afterEach(() => void process.off("unhandledRejection", note));
 /** Any of these would have ended the process. */
 const died = (): unknown => unhandled[0] ?? node.fatal;
 
-const push = (delta: Delta): void => node.hear(bob, { type: "push", envelopes: [node.seal(delta)] });
+/** As what a member has stored: a live push from the future is refused, this is not. */
+const send = (delta: Delta): void => {
+  const { partition, writer, seq } = delta.header;
+  node.hear(bob, { type: "repair", partition, writer, to: seq, envelopes: [node.seal(delta)] });
+};
 
 /** Everything a client can ask, on a memory that holds what was written. */
 const READS: readonly (readonly [operation: string, args: object])[] = [
@@ -54,7 +59,7 @@ describe("a member whose deltas say anything that the format allows", () => {
         try {
           const mine = await node.ask<{ id: string }>("remember", { entity: "lighthouse", content: "It is north of the orangery." });
           const stream = new Stream(bob.writer);
-          for (const { entries, hlc, saw, key } of deltas) push(stream.next({ entries }, { hlc, saw, key }));
+          for (const { entries, hlc, saw, key } of deltas) send(stream.next({ entries }, { hlc, saw, key }));
           await node.settle();
           expect(died()).toBeUndefined();
           expect(node.store.staged.hasStaged).toBe(false);
@@ -80,7 +85,7 @@ describe("a member whose deltas say anything that the format allows", () => {
     await node.ask("stats", {}); // from here on the index hears of what is committed, and reads no rows
     // Without deletions, which would leave nothing to read.
     for (const all of fc.sample(hostileEntries(WRITERS), { numRuns: 60, seed: 5 }))
-      push(stream.next({ entries: all.filter(({ op }) => op !== "tombstone" && !op.startsWith("forget")) }));
+      send(stream.next({ entries: all.filter(({ op }) => op !== "tombstone" && !op.startsWith("forget")) }));
     await node.settle();
     const answers = (): Promise<unknown[]> =>
       Promise.all(READS.slice(1).map(([operation, args]) => node.ask(operation, args).catch((error: { code?: string }) => error.code)));
@@ -88,6 +93,40 @@ describe("a member whose deltas say anything that the format allows", () => {
     node.index.dropped(partitionOf(TENANT));
     expect(await answers()).toEqual(before);
     expect(died()).toBeUndefined();
+    await node.stop();
+  });
+});
+
+describe("a member that writes into the federation's own records what is none", () => {
+  const hash = "a".repeat(64);
+  const change = { id: "x", outcome: "waiting", reason: "", asked_at: "", ended_at: null, node: "bob" };
+  const facts = { id: "key_1", tenant_id: TENANT, name: "", scope: "admin", created_at: "", expires_at: null, revoked_at: null };
+
+  it.each([
+    ["no JSON", "no json"],
+    ["null", "null"],
+    ["a list", "[]"],
+    ["nothing", "{}"],
+    ["a change without an operation", JSON.stringify({ ...change, change: null })],
+    ["a change that nobody knows", JSON.stringify({ ...change, change: { op: "explode" } })],
+    ["a member without a name", JSON.stringify({ ...change, change: { op: "add", member: {} } })],
+    ["a weight beyond all bounds", JSON.stringify({ ...change, change: { op: "weight", name: "bob", weight: 1e300 } })],
+    ["a change under another's name", JSON.stringify({ ...change, id: "y", change: { op: "remove", name: "carol", drain: false } })],
+    ["a key of no tenant", JSON.stringify({ ...facts, tenant_id: 7 })],
+    ["a key that does not say whether it was revoked", JSON.stringify({ ...facts, revoked_at: undefined })],
+  ])("ends nobody's process and admits nobody: %s", async (_what, text) => {
+    node = await WiredNode.start();
+    const stream = new Stream(bob.writer, SYSTEM_PARTITION);
+    const fields = { [hash]: text, x: text };
+    send(stream.next({ tenant: SYSTEM_TENANT, entries: ["keys", "tenants", "layout-changes"].map((id) => ({ op: "register", id, fields })) }));
+    await node.settle();
+    await new Promise((done) => setTimeout(done, 150)); // the layout's changes are looked at every 50 ms
+    expect(died()).toBeUndefined();
+    const ask = <T>(operation: string, args = {}): Promise<T> => node.ask<T>(operation, args, { tenant: SYSTEM_TENANT });
+    const { key } = await ask<{ key: Parameters<typeof isUsable>[0] | null }>("find_key", { hash });
+    expect(key === null || !isUsable(key, 0)).toBe(true);
+    expect(await ask<{ changes: object[] }>("layout.changes")).toEqual({ changes: [] });
+    for (const operation of ["list_keys", "list_tenants"]) expect(await ask(operation)).toHaveProperty("total");
     await node.stop();
   });
 });
