@@ -64,6 +64,8 @@ export class WiredNode implements Counted {
   readonly lines: { level: string; facts: Record<string, unknown>; message: string }[] = [];
   /** What would have ended the process. */
   fatal: Error | undefined;
+  /** Why it would have begun again under a new incarnation. */
+  copy: string | undefined;
   readonly sent: { to: NodeId; message: Message }[] = [];
   readonly engine: Engine;
   readonly router: Router;
@@ -82,7 +84,7 @@ export class WiredNode implements Counted {
       onNews: () => undefined,
       send: (to, frame) => {
         const row = decodeWire(frame, FRAME_MAX_BYTES) as readonly Wire[];
-        this.sent.push({ to, message: messageFromWire(row[4]!) });
+        this.sent.push({ to, message: messageFromWire(row.at(-1)!) });
         return true;
       },
       announce: () => undefined,
@@ -117,7 +119,7 @@ export class WiredNode implements Counted {
         this.fatal ??= error;
       },
       onCopy: (reason) => {
-        this.fatal ??= new Error(reason);
+        this.copy ??= reason;
       },
     });
     const operations = { ...createOperations(index, DEFAULT_SETTINGS, system.monotonic), ...keyOperations, ...layoutOperations };
