@@ -1,6 +1,6 @@
 import { DOMAINS, KEY_NAMES, type KeyName } from "./domains.ts";
 import { CryptoError } from "./errors.ts";
-import { equalConstantTime, hkdfSha256 } from "./hash.ts";
+import { hkdfSha256 } from "./hash.ts";
 
 /** Below this a secret can be guessed: a proof recorded by an impostor can be tried against a dictionary at leisure. */
 export const SECRET_MIN_CHARS = 16;
@@ -73,8 +73,8 @@ class SecretKeyring implements Keyring {
   }
 
   find(sealed: Uint8Array): number {
-    const id = sealed.subarray(0, SECRET_ID_BYTES);
-    return this.#idBytes.findIndex((known) => equalConstantTime(known, id));
+    // Ids are public, so they are compared as they come.
+    return this.#idBytes.findIndex((id) => id[0] === sealed[0] && id[1] === sealed[1] && id[2] === sealed[2] && id[3] === sealed[3]);
   }
 
   toString(): string {

@@ -14,9 +14,11 @@ import type { Message, MessageOf } from "../protocol/message.ts";
 import { Replica, type ToldBefore } from "../protocol/replica.ts";
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../protocol/version.ts";
 import { Changing } from "./changing.ts";
+import { Collecting } from "./collecting.ts";
 import { Copying } from "./copying.ts";
 import { ApiError, NotReplica } from "./errors.ts";
 import { Forming, layoutAlone } from "./forming.ts";
+import { firstMember } from "./from-single.ts";
 import { LayoutQueue } from "./layout-queue.ts";
 import { Links, type PeerInfo, type Versions } from "./links.ts";
 import { Outbox } from "./outbox.ts";
@@ -35,6 +37,10 @@ export interface EngineSettings {
   readonly syncIntervalMs: number;
   /** FEDERATION_STRICT_START. */
   readonly strictStart: boolean;
+  /** LOG_RETENTION, ms. */
+  readonly logRetentionMs: number;
+  /** Between two partitions that are looked at for what may be collected, ms. */
+  readonly collectPaceMs: number;
 }
 
 export interface EngineOptions {
@@ -92,12 +98,14 @@ export class Engine {
   #replica: Replica | undefined;
   #forming: Forming | undefined;
   #changing: Changing | undefined;
+  #collecting: Collecting | undefined;
   #copying: Copying | undefined;
   #snapshots: Snapshots | undefined;
   #queue: LayoutQueue | undefined;
   #forwarded: (verified: VerifiedMessage) => void = () => undefined;
   #gone: (node: NodeId) => void = () => undefined;
   #lastRequest = 0;
+  #inDoubt = 0;
   #flushing = false;
   #newsAt = 0;
   #hasNews = false;
@@ -151,6 +159,14 @@ export class Engine {
   get system(): System {
     return this.#o.system;
   }
+  /** Public ids of the secrets this node knows, the one it seals with first. */
+  get secretIds(): readonly string[] {
+    return this.#o.federation?.keyring.ids ?? [];
+  }
+  /** Requests executed here since the start that were answered in_doubt. */
+  get inDoubt(): number {
+    return this.#inDoubt;
+  }
   /** Changes of the layout that wait; undefined on a single node, or before a layout holds. */
   get queue(): LayoutQueue | undefined {
     return this.#queue;
@@ -172,7 +188,7 @@ export class Engine {
     this.#vote = await store.meta("vote");
     const stored = await store.meta("layout");
     if (stored !== undefined) {
-      const layout = decodeLayout(stored);
+      const layout = await this.#withIdentity(decodeLayout(stored));
       for (const member of votersOf(layout)) {
         const told = await store.told(member.writer);
         if (told !== undefined) this.#toldBefore.set(member.writer, told);
@@ -193,6 +209,16 @@ export class Engine {
       for (const peer of this.links.peers()) this.#forming.peer(peer, true);
     }
     this.#tick();
+  }
+
+  /** A single node that was given a secret lists itself again, under the identity that the others will know it by. */
+  async #withIdentity(layout: Layout): Promise<Layout> {
+    const { store, log } = this.#o;
+    const next = this.links === undefined ? undefined : firstMember(layout, this.#member());
+    if (next === undefined) return layout;
+    await store.putLayout(next.version, encodeLayout(next));
+    log.info({ version: next.version, federation: next.federation }, "this single node is the first member of a federation now; others can join it");
+    return next;
   }
 
   #member(): MemberFields {
@@ -293,6 +319,7 @@ export class Engine {
       case "refuse": {
         const pending = this.#pending.get(effect.request);
         this.#pending.delete(effect.request);
+        if (effect.code === "in_doubt") this.#inDoubt++;
         if (effect.code === "not_replica") pending?.reject(new NotReplica(effect.detail));
         else pending?.reject(new ApiError(effect.code === "too_large" ? "payload_too_large" : effect.code, effect.detail));
         break;
@@ -319,6 +346,7 @@ export class Engine {
         void this.#drop(effect.partition, effect.kind);
         break;
       case "note":
+        if (effect.counted !== undefined) this.#o.meter.count("delta_refused", 1, effect.counted);
         this.#o.log[effect.level](effect.facts, effect.message);
         break;
     }
@@ -504,6 +532,14 @@ export class Engine {
       listed ? "layout holds" : "this node is in no layout: it forwards",
     );
     this.#perform(this.#replica.tick(system.monotonic(), system.now()));
+    this.#collecting = new Collecting({
+      ...this.#o,
+      replica: this.#replica,
+      retentionMs: this.#o.settings.logRetentionMs,
+      paceMs: () => this.#o.settings.collectPaceMs,
+      propose: (proposal) => this.propose(proposal),
+      onFailure: (error) => this.#fatal(error),
+    });
     if (this.links !== undefined) {
       this.#beginChanging(this.links, this.#replica);
       this.#beginCopying(this.links, this.#replica);
@@ -578,6 +614,19 @@ export class Engine {
     );
   }
 
+  // ---- repair asked for ----------------------------------------------------------------------------------------
+
+  /** Compares with every connected member now, as every few seconds by itself. @returns with how many */
+  compareNow(): number {
+    const { replica } = this;
+    if (replica === undefined) return 0;
+    const nodes = replica.connectedMembers();
+    this.#guard(() => {
+      for (const node of nodes) this.#perform(replica.compareWith(node, this.#o.system.monotonic()));
+    });
+    return nodes.length;
+  }
+
   // ---- starting, counting, giving up ----------------------------------------------------------------------------
 
   /** Others have heard of more than this disk knows: what it holds stays, under a new incarnation, and everything begins again (P4). */
@@ -641,6 +690,7 @@ export class Engine {
         this.#perform(this.#replica.tick(now, this.#o.system.now()));
         this.#changing?.tick(now);
         this.#copying?.tick();
+        this.#collecting?.tick(now);
         this.#writeTold(now);
         this.#compare(now);
         this.#news(now);

@@ -120,7 +120,7 @@ export class Links {
       this.refuse(
         from,
         "FOREIGN",
-        "it belongs to another federation under the same secret; to merge, export there and import here, then start it with an empty folder",
+        "it belongs to another federation under the same secret. Two that have formed do not merge by themselves: run `continuum export FILE` there, stop that federation, start its nodes with empty data folders, no FEDERATION_FIRST_MEMBERS and FEDERATION_PEERS naming a node here, `continuum layout add NAME` for each here, then `continuum import FILE`",
       );
       return;
     }

@@ -47,6 +47,8 @@ export class Scrub {
   readonly #o: ScrubOptions;
   #running: Promise<void> = Promise.resolve();
   #wake: () => void = () => undefined;
+  /** Does nothing while a round is under way. */
+  #wakeRound: () => void = () => undefined;
   #stopped = false;
 
   constructor(options: ScrubOptions) {
@@ -56,6 +58,11 @@ export class Scrub {
   /** Round after round until it is stopped. */
   start(): void {
     this.#running = this.#rounds();
+  }
+
+  /** The next round begins now, if one is not under way. */
+  now(): void {
+    this.#wakeRound();
   }
 
   /** Before the store is closed. */
@@ -71,7 +78,10 @@ export class Scrub {
         if (this.#stopped) return;
         await this.one(partition);
       }
-      await this.#pause(ROUND_MS);
+      await this.#pause(ROUND_MS, (wake) => {
+        this.#wakeRound = wake;
+      });
+      this.#wakeRound = () => undefined;
     }
   }
 
@@ -122,7 +132,8 @@ export class Scrub {
     }
   }
 
-  #pause(ms: number): Promise<void> {
+  /** @param begun is given what ends the pause early */
+  #pause(ms: number, begun: (wake: () => void) => void = () => undefined): Promise<void> {
     if (this.#stopped) return Promise.resolve();
     return new Promise((resolve) => {
       const cancel = this.#o.system.after(ms, resolve);
@@ -130,6 +141,7 @@ export class Scrub {
         cancel();
         resolve();
       };
+      begun(this.#wake);
     });
   }
 }

@@ -40,7 +40,8 @@ function put(value: Wire): void {
     at += value.length;
   } else {
     putHead(0x80, value.length);
-    for (const item of value) put(item);
+    // By index: an iterator would be an object an item, for every row of every write.
+    for (let index = 0; index < value.length; index++) put(value[index] as Wire);
   }
 }
 
@@ -140,6 +141,11 @@ let read = 0;
 /** Items that may still be read. */
 let itemsLeft = 0;
 
+/** Records and headers have at most a dozen parts. */
+const SHORT_LIST_MAX = 16;
+/** Ids and hashes have up to 43 characters; the decoder's own cost is that of some fifty. */
+const SHORT_TEXT_MAX = 48;
+
 /**
  * Byte strings in the result are views into `bytes`.
  * @param maxItems an item of one byte takes up to 200 in memory, so the size alone bounds nothing
@@ -173,8 +179,16 @@ function take(depth: number): Wire {
   }
   if (major === 3) return takeText(value);
   if (major !== 4 || depth >= DEPTH_MAX) throw notCanonical();
+  // A short list is made at its length, a long one grows: a forged length must not make room for what is not there.
+  if (value > SHORT_LIST_MAX) return takeLongList(value, depth);
+  const items = new Array<Wire>(value);
+  for (let index = 0; index < value; index++) items[index] = take(depth + 1);
+  return items;
+}
+
+function takeLongList(length: number, depth: number): Wire {
   const items: Wire[] = [];
-  for (let index = 0; index < value; index++) items.push(take(depth + 1));
+  for (let index = 0; index < length; index++) items.push(take(depth + 1));
   return items;
 }
 
@@ -208,21 +222,34 @@ function takeNegative(value: number): number {
 function takeText(length: number): string {
   const start = read;
   read += length;
-  if (length < 32) {
-    let out = "";
-    let index = start;
-    for (; index < read; index++) {
-      const code = source[index] as number;
-      if (code > 0x7f) break;
-      out += String.fromCharCode(code);
-    }
-    if (index === read) return out;
+  if (length <= SHORT_TEXT_MAX) {
+    const short = takeShortText(start);
+    if (short !== undefined) return short;
   }
   try {
     return text.decode(source.subarray(start, read));
   } catch {
     throw notCanonical();
   }
+}
+
+/** Most are ASCII: eight at a time, so that few strings are made on the way to the whole. Undefined: it is not. */
+function takeShortText(start: number): string | undefined {
+  const s = source;
+  let out = "";
+  let index = start;
+  for (; index + 8 <= read; index += 8) {
+    const [a, b, c, d] = [s[index] as number, s[index + 1] as number, s[index + 2] as number, s[index + 3] as number];
+    const [e, f, g, h] = [s[index + 4] as number, s[index + 5] as number, s[index + 6] as number, s[index + 7] as number];
+    if ((a | b | c | d | e | f | g | h) > 0x7f) return undefined;
+    out += String.fromCharCode(a, b, c, d, e, f, g, h);
+  }
+  for (; index < read; index++) {
+    const code = s[index] as number;
+    if (code > 0x7f) return undefined;
+    out += String.fromCharCode(code);
+  }
+  return out;
 }
 
 function takeSimple(first: number): Wire {

@@ -76,6 +76,8 @@ export type Effect =
       readonly level: "info" | "warn" | "error";
       readonly message: string;
       readonly facts: Readonly<Record<string, string | number>>;
+      /** A delta was refused, and why. */
+      readonly counted?: "future" | "witness_full" | "fork";
     };
 
 export interface Proposal {

@@ -81,7 +81,7 @@ export const SNAPSHOT_PART_MAX_BYTES = 1024 * 1024;
 export const COPIES_MAX = 2;
 /** Streams one heads message may list. */
 export const HEADS_STREAMS_MAX = 20_000;
-/** Messages one report may be told in: a million streams, more than a member shares with another in a lifetime. */
+/** Messages one report, or one comparison, may be told in: a million streams, more than a member shares with another in a lifetime. */
 export const REPORT_PARTS_MAX = 64;
 /** Secrets that are valid at once, as a peer names them. */
 export const SECRET_IDS_MAX = 8;

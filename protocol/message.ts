@@ -89,6 +89,9 @@ export type Message =
   | { readonly type: "introduce"; readonly start: StartId; readonly wall: number; readonly secrets: readonly string[] }
   | {
       readonly type: "compare";
+      /** 0 .. parts - 1; each stands alone, and nothing speaks against the sender's disk once all have come. */
+      readonly part: number;
+      readonly parts: number;
       /** The newest start of yours I was told of; null: none. */
       readonly start: StartId | null;
       /** The layout version under which you told me the rest. */
@@ -201,6 +204,8 @@ export function messageToWire(message: Message): Wire {
     case "compare":
       return [
         no,
+        message.part,
+        message.parts,
         message.start === null ? null : startToWire(message.start),
         message.layoutVersion,
         headsToWire(message.heads),
@@ -324,21 +329,25 @@ export function messageFromWire(wire: Wire): Message {
       };
     }
     case 15:
-      sized(row, 6);
+      sized(row, 8);
       return {
         type: "compare",
-        start: row[1] === null ? null : asStart(row[1]),
-        layoutVersion: asCount(row[2], "layout version"),
-        heads: asHeads(row[3], HEADS_STREAMS_MAX),
-        marks: asHeads(row[4], HEADS_STREAMS_MAX),
-        own: asHeads(row[5], HEADS_STREAMS_MAX),
+        ...asParts(row[1], row[2]),
+        start: row[3] === null ? null : asStart(row[3]),
+        layoutVersion: asCount(row[4], "layout version"),
+        heads: asHeads(row[5], HEADS_STREAMS_MAX),
+        marks: asHeads(row[6], HEADS_STREAMS_MAX),
+        own: asHeads(row[7], HEADS_STREAMS_MAX),
       };
-    case 16: {
+    case 16:
       sized(row, 6);
-      const [part, parts] = [asCount(row[2], "part"), asCount(row[3], "parts")];
-      if (parts < 1 || parts > REPORT_PARTS_MAX || part >= parts) throw new ProtocolError("TOO_LARGE", "a report in too many parts", { part, parts });
-      return { type: "report", id: asCount(row[1], "id"), part, parts, heads: asHeads(row[4], HEADS_STREAMS_MAX), marks: asKeptMarks(row[5]) };
-    }
+      return {
+        type: "report",
+        id: asCount(row[1], "id"),
+        ...asParts(row[2], row[3]),
+        heads: asHeads(row[4], HEADS_STREAMS_MAX),
+        marks: asKeptMarks(row[5]),
+      };
     case 17:
       sized(row, 2);
       return { type: "vote", bytes: asBytes(row[1], "vote") };
@@ -401,6 +410,12 @@ function asStart(wire: Wire | undefined): StartId {
   const [count, id] = asArray(wire, "start", 2);
   if (typeof id !== "string" || !/^[0-9a-f]{32}$/.test(id)) throw new ProtocolError("MALFORMED", "no id of a start");
   return { count: asCount(count, "count"), id };
+}
+
+function asParts(atPart: Wire | undefined, ofParts: Wire | undefined): { part: number; parts: number } {
+  const [part, parts] = [asCount(atPart, "part"), asCount(ofParts, "parts")];
+  if (parts < 1 || parts > REPORT_PARTS_MAX || part >= parts) throw new ProtocolError("TOO_LARGE", "a list in too many parts", { part, parts });
+  return { part, parts };
 }
 
 function asKeptMarks(wire: Wire | undefined): KeptMark[] {

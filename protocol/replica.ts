@@ -10,6 +10,7 @@ import { type Hlc, laterHlc, tickHlc } from "./clock.ts";
 import { buildDelta, type Delta, hashOf } from "./delta.ts";
 import type { Batch, Effect, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
 import { ProtocolError } from "./errors.ts";
+import { type FloorContribution, type FloorCut, FloorRounds, missingForFloor } from "./floor.ts";
 import type { OpenedDelta, VerifiedMessage } from "./frame.ts";
 import { covers, type Frontier, type StreamHead } from "./frontier.ts";
 import { applyDelta, type RecordState } from "./graph/apply.ts";
@@ -17,9 +18,9 @@ import { contribute } from "./graph/contribute.ts";
 import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
 import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
-import { countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS } from "./layout.ts";
+import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
 import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
-import { Membership, type Peer, type Role } from "./membership.ts";
+import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
 import { PeerClocks } from "./peer-clocks.ts";
 import type { Tally } from "./quorum.ts";
@@ -99,6 +100,9 @@ const SNAPSHOT_MIN_DELTAS = 64;
 const SNAPSHOTS_TAKEN_MAX = 2;
 /** After a snapshot failed the log is tried for so long, ms. */
 const SNAPSHOT_AGAIN_MS = 5000;
+/** Members that have not told enough for a floor are asked this often, ms. Rounds that take longer begin again with what stands then. */
+const FLOOR_ASK_MS = 1000;
+const FLOOR_PATIENCE_MS = 600_000;
 
 export class Replica {
   readonly #writer: WriterId;
@@ -116,15 +120,29 @@ export class Replica {
   readonly #barriers: Barriers;
   readonly #starts = new Map<WriterId, StartId>();
   readonly #secrets = new Map<WriterId, readonly string[]>();
+  /** The layout version of the last frame of each connected peer; and those that are owed a report, because they go by an older one still. */
+  readonly #goesBy = new Map<NodeId, number>();
+  readonly #owed = new Set<NodeId>();
+  /** Parts of each connected peer's comparison in which nothing spoke against this disk. */
+  readonly #agreedParts = new Map<NodeId, { readonly parts: number; readonly seen: Set<number> }>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
   readonly #fetching = new Set<Partition>();
   readonly #fetchFailed = new Map<Partition, number>();
+  /** Copies whose log has a gap that nobody can fill from his: the bodies are erased. */
+  readonly #needsSnapshot = new Set<Partition>();
+  /** Floors this node proposes, and what members told in one message while the rounds are under way. */
+  readonly #floors = new Map<Partition, { readonly rounds: FloorRounds; readonly begun: number; readonly told: Map<WriterId, Frontier> }>();
+  #floorAt = 0;
   /** What this node held when it adopted this version. */
   #base: Base;
   #standing: Standing = "unlisted";
   #askedToCount = false;
+  /** A comparison has shown that this disk is a copy: whatever it catches up with now, it never counts. */
+  #isCopy = false;
+  /** This node's own stream, by partition, as it was on disk when it started. */
+  readonly #ownAtStart: ReadonlyMap<Partition, number>;
   #conflict: { readonly peer: NodeId; readonly version: number } | undefined;
   #lastReport: number;
   #highWater: Hlc;
@@ -143,6 +161,7 @@ export class Replica {
     this.#writer = start.writer;
     this.#state = start.state;
     this.#streams = { heads: new Streams(start.heads), marks: new Streams(start.marks) };
+    this.#ownAtStart = new Map(start.heads.flatMap(({ partition, writer, seq }) => (writer === start.writer ? [[partition, seq]] : [])));
     this.#highWater = start.highWater;
     this.#lastReport = start.firstBarrier;
     this.#wallLead = start.wallLead;
@@ -209,6 +228,7 @@ export class Replica {
     this.#members.adopt(layout);
     this.#knowledge.forget();
     this.#handovers.forget();
+    this.#floors.clear();
     this.#conflict = undefined;
     this.#base = this.#ownBase();
     this.#handoverAt = now;
@@ -217,7 +237,7 @@ export class Replica {
     for (const peer of this.#members.peers()) {
       if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
-      if (this.#standing === "counting") this.#tellAll(peer, effects);
+      if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     }
     this.#review(effects);
     for (const read of this.#barriers.restart()) effects.push(...this.read(read, now));
@@ -265,6 +285,7 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     this.#fetching.delete(partition);
+    this.#needsSnapshot.delete(partition);
     this.#streams.heads.replace(partition, heads ?? []);
     this.#highWater = laterHlc(this.#highWater, highWater);
     if (heads === undefined) this.#fetchFailed.set(partition, now + SNAPSHOT_AGAIN_MS);
@@ -279,6 +300,55 @@ export class Replica {
       );
     this.#review(effects);
     return effects;
+  }
+
+  // ---- floors --------------------------------------------------------------------------------------------------
+
+  /** Begins the two rounds after which these tombstones and bodies may go. @returns false when there is nothing to collect, or a change is under way */
+  beginFloor(cut: FloorCut, now: number): boolean {
+    const { partition } = cut;
+    if (this.role(partition) !== "replica" || this.layout.phase !== "done" || this.#floors.has(partition)) return false;
+    const told = new Map<WriterId, Frontier>();
+    const rounds = new FloorRounds({
+      layoutVersion: () => this.layout.version,
+      audience: () => audienceOf(this.layout, partition).map((member) => member.writer),
+      report: (member) => {
+        const frontier = member === this.#writer ? new Map(this.#streams.heads.durableFrontier(partition)) : told.get(member);
+        return frontier === undefined ? undefined : { layoutVersion: this.layout.version, frontier };
+      },
+    });
+    if (!rounds.begin(cut)) return false;
+    this.#floors.set(partition, { rounds, begun: now, told });
+    this.#floorAt = now;
+    return true;
+  }
+
+  /** Floors whose rounds are over: to be numbered at once, in this very step. They are handed out once. */
+  floorsToNumber(): { readonly partition: Partition; readonly contributions: readonly FloorContribution[] }[] {
+    const ready: { partition: Partition; contributions: readonly FloorContribution[] }[] = [];
+    for (const [partition, { rounds }] of this.#floors) {
+      const contributions = rounds.contributions();
+      if (contributions.length === 0) continue;
+      this.#floors.delete(partition);
+      ready.push({ partition, contributions });
+    }
+    return ready;
+  }
+
+  #reviewFloors(effects: Effect[]): void {
+    this.#floorAt = this.#now + FLOOR_ASK_MS;
+    for (const [partition, { rounds, begun }] of this.#floors) {
+      const missing = rounds.step();
+      if (this.#now - begun > FLOOR_PATIENCE_MS || this.role(partition) !== "replica") {
+        this.#floors.delete(partition);
+        continue;
+      }
+      const frontier = this.#streams.heads.durableFrontier(partition);
+      for (const writer of missing) {
+        const peer = this.#members.peerOf(writer);
+        if (peer !== undefined) effects.push({ type: "send", to: peer.node, message: { type: "ask", id: 0, partition, frontier } });
+      }
+    }
   }
 
   /** A copy that nobody needed here any more is deleted. */
@@ -429,6 +499,9 @@ export class Replica {
     const effects: Effect[] = [];
     const known = this.#members.peer(node);
     this.#members.disconnect(node);
+    this.#goesBy.delete(node);
+    this.#owed.delete(node);
+    this.#agreedParts.delete(node);
     if (known !== undefined) this.#clocks.gone(known.writer);
     if (writer === undefined) {
       this.#catchUps.heads.gone(node, now, effects);
@@ -443,7 +516,7 @@ export class Replica {
       this.#standings.agreed(writer);
       this.#review(effects);
     } else effects.push(this.#introduction(peer));
-    if (this.#standing === "counting") this.#tellAll(peer, effects);
+    if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     for (const kind of ["heads", "marks"] as const)
       for (const pull of this.#catchUps[kind].lacking()) this.#catchUp(kind, pull.partition, pull.writer, pull.known, 0, effects);
     return effects;
@@ -457,6 +530,8 @@ export class Replica {
     const { federation, writer, layoutVersion, layoutTag: tag } = verified.header;
     if (peer === undefined || peer.writer !== writer || federation !== this.layout.federation) return effects;
     const { message } = verified;
+    this.#goesBy.set(peer.node, layoutVersion);
+    if (layoutVersion === this.layout.version && this.#owed.delete(peer.node) && this.#standing === "counting") this.#tellAll(peer, effects);
     if (message.type === "introduce") this.#meet(peer, message, effects);
     else if (message.type === "compare") this.#compare(peer, message, effects);
     // An ack, mark or frontier counts only under the layout we count with: whoever goes by an older one is told ours, a newer one is on its way here.
@@ -478,6 +553,7 @@ export class Replica {
         const { partition, writer, to } = message;
         this.#catchUp("heads", partition, writer, to, 0, effects);
         this.#catchUp("marks", partition, writer, to, 0, effects);
+        if (deltas.length === 0 && to > this.#streams.heads.staged(partition, writer).seq) this.#needsSnapshot.add(partition);
         this.#catchUps.heads.answered(partition, writer, peer.node, brought.heads, now, effects);
         this.#catchUps.marks.answered(partition, writer, peer.node, brought.marks, now, effects);
         break;
@@ -529,6 +605,7 @@ export class Replica {
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
     if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
+    if (this.#floors.size > 0 && now >= this.#floorAt) this.#reviewFloors(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
     return effects;
@@ -562,6 +639,20 @@ export class Replica {
   fetching(): readonly Partition[] {
     return [...this.#fetching];
   }
+  /** How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. */
+  toldOf(partition: Partition): ReadonlyMap<WriterId, number> {
+    const told = new Map<WriterId, number>();
+    for (const member of votersOf(this.layout)) {
+      if (member.writer === this.#writer) continue;
+      for (const kind of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) told.set(writer, Math.max(told.get(writer) ?? 0, seq));
+    }
+    return told;
+  }
+  /** As what this node takes the partition's deltas, for the groups that serve or are to come. */
+  keeps(partition: Partition): readonly Role[] {
+    return (["replica", "witness"] as const).filter((role) => this.#members.keepsAs(partition, role));
+  }
   connectedMembers(): readonly NodeId[] {
     return this.#members.peers().map((peer) => peer.node);
   }
@@ -581,7 +672,7 @@ export class Replica {
   toldBy(member: WriterId): ToldBefore | undefined {
     const start = this.#starts.get(member);
     if (start === undefined || this.#knowledge.base(member) === undefined) return undefined;
-    return { start, layoutVersion: this.layout.version, heads: this.#toldAs(member, "heads"), marks: this.#toldAs(member, "marks") };
+    return { start, layoutVersion: this.layout.version, heads: this.#toldAsKept(member, "heads"), marks: this.#toldAsKept(member, "marks") };
   }
   /** A member goes by another layout of the same number: an operator has to choose. */
   get conflict(): { readonly peer: NodeId; readonly version: number } | undefined {
@@ -667,18 +758,9 @@ export class Replica {
         this.#streams[kind].durableHeads(partition).filter((head) => head.writer === peer.writer),
       ),
     );
-    effects.push({
-      type: "send",
-      to: peer.node,
-      message: {
-        type: "compare",
-        start: known?.start ?? null,
-        layoutVersion: known?.layoutVersion ?? 0,
-        heads: known?.heads ?? [],
-        marks: known?.marks ?? [],
-        own,
-      },
-    });
+    const before = { start: known?.start ?? null, layoutVersion: known?.layoutVersion ?? 0 };
+    for (const part of inParts(known?.heads ?? [], known?.marks ?? []))
+      effects.push({ type: "send", to: peer.node, message: { type: "compare", ...before, ...part, own: part.part === 0 ? own : [] } });
   }
 
   #compare(peer: Peer, message: MessageOf<"compare">, effects: Effect[]): void {
@@ -686,15 +768,30 @@ export class Replica {
       layoutVersion: this.layout.version,
       startAt: this.#start.startAt,
       held: (kind, partition, writer) => this.#streams[kind].staged(partition, writer).seq,
-      ownSeq: (partition) => Math.max(this.#streams.heads.staged(partition, this.#writer).seq, this.#start.ownSeqGivenUp(partition)),
+      ownSeq: (partition) => this.#ownSeq(partition),
       ownHash: (partition, seq) => this.#ownHash(partition, seq),
     });
     if (reason !== undefined) {
+      this.#isCopy = true;
+      this.#review(effects);
       effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
       return;
     }
+    const { part, parts } = message;
+    let agreed = this.#agreedParts.get(peer.node);
+    if (agreed?.parts !== parts) {
+      agreed = { parts, seen: new Set() };
+      this.#agreedParts.set(peer.node, agreed);
+    }
+    if (agreed.seen.add(part).size < parts) return;
     this.#standings.agreed(peer.writer);
     this.#review(effects);
+  }
+
+  /** Until it counts it numbers nothing: what it holds of its own stream beyond its start it was given back, and others had it (P4). */
+  #ownSeq(partition: Partition): number {
+    const given = this.#standing === "counting" ? this.#streams.heads.staged(partition, this.#writer).seq : (this.#ownAtStart.get(partition) ?? 0);
+    return Math.max(given, this.#start.ownSeqGivenUp(partition));
   }
 
   #ownHash(partition: Partition, seq: number): string | undefined {
@@ -704,15 +801,15 @@ export class Replica {
 
   /** Where this node stands, and what follows when that changes. */
   #review(effects: Effect[]): void {
-    if (this.#standings.advance(this.#now) && !this.#askedToCount) {
+    if (this.#standings.advance(this.#now) && !this.#askedToCount && !this.#isCopy) {
       this.#askedToCount = true;
       effects.push({ type: "count" });
     }
-    const { now } = this.#standings;
+    const now = this.#isCopy ? "comparing" : this.#standings.now;
     if (now === this.#standing) return;
     this.#standing = now;
     effects.push({ type: "note", level: "info", message: `this node is ${now}`, facts: { layout: this.layout.version } });
-    if (now === "counting") for (const peer of this.#members.peers()) this.#tellAll(peer, effects);
+    if (now === "counting") for (const peer of this.#members.peers()) this.#tellAllOnce(peer, effects);
   }
 
   #meetConflict(peer: Peer, effects: Effect[]): void {
@@ -796,6 +893,12 @@ export class Replica {
       return false;
     }
     if (kind === "heads" && this.#fetching.has(partition)) return false;
+    // A floor whose frontier is not held is a gap: what it covers comes first.
+    const missing = kind === "heads" ? missingForFloor(delta, this.#streams.heads.stagedFrontier(partition)) : [];
+    if (missing.length > 0) {
+      for (const [of, seq] of missing) this.#catchUp("heads", partition, of, seq, 0, effects);
+      return false;
+    }
     if (kind === "marks" && this.#state.sealedBytes > WITNESS_SEALED_MAX_BYTES) {
       effects.push(fullNote(this.#state.sealedBytes));
       return false;
@@ -853,13 +956,20 @@ export class Replica {
 
   #witness(partition: Partition, writer: WriterId): void {
     const name = `${partition}/${writer}`;
-    const replicas = new Set(countingGroups(this.layout, partition).flatMap((group) => group.replicas));
-    const reports = [...replicas].map((member) => this.#headOf(member, partition, writer));
+    const reports = this.#replicasOfWitness(partition).map((member) => this.#headOf(member, partition, writer));
     const staged = this.#streams.marks.staged(partition, writer);
     for (const batch of witnessMay(partition, writer, staged, this.#forgotten.get(name) ?? 0, reports)) {
       if (batch.type === "forget") this.#forgotten.set(name, batch.seq);
       this.#stage(batch);
     }
+  }
+
+  /** Replicas of each group that counts, and of the one this node is to be a witness of: for them too a mark without bytes would be no second copy. */
+  #replicasOfWitness(partition: Partition): Member[] {
+    const groups = [...countingGroups(this.layout, partition)];
+    const next = this.layout.next === undefined ? undefined : groupOf(this.layout.next, partition);
+    if (next !== undefined && roleIn(next, this.#writer) === "witness") groups.push(next);
+    return [...new Map(groups.flatMap(({ replicas }) => replicas).map((member) => [member.writer, member])).values()];
   }
 
   /** What a full replica has on disk of a stream, as it told; of this node what it knows. */
@@ -871,6 +981,7 @@ export class Replica {
   #serve(peer: Peer, partition: Partition, writer: WriterId, from: number, to: number, effects: Effect[]): void {
     const [held, marked] = [this.#streams.heads.durable(partition, writer), this.#streams.marks.durable(partition, writer)];
     if (held === 0 && marked === 0 && !this.#keeps(partition)) return;
+    // A body that is erased comes with a snapshot only; whoever asks hears how far the stream goes, and gets nothing.
     const sealed = held < from && marked >= from;
     const last = Math.min(to, sealed ? marked : held, from + INTERVAL_DELTAS_MAX - 1);
     effects.push({ type: "serve", to: peer.node, partition, writer, from, to_seq: last, sealed });
@@ -884,26 +995,40 @@ export class Replica {
     effects.push(...reports(news, others, (node) => (this.#members.peer(node)?.version ?? 1) >= 2));
   }
 
+  /** All heads, once the peer goes by our version: what it hears under another it does not use. Until then a word by which it knows that we do. */
+  #tellAllOnce(peer: Peer, effects: Effect[]): void {
+    if (peer.version < 2 || this.#goesBy.get(peer.node) === this.layout.version) {
+      this.#tellAll(peer, effects);
+      return;
+    }
+    this.#owed.add(peer.node);
+    effects.push(this.#claims(peer));
+  }
+
+  #claims(peer: Peer): Effect {
+    return { type: "send", to: peer.node, message: { type: "ready", partitions: [...this.#handovers.claimedBy(this.#writer)] } };
+  }
+
   /** All heads this node shares with a peer: from now on it counts there. */
   #tellAll(peer: Peer, effects: Effect[]): void {
     const heads = this.#shared(peer.writer, "heads");
     const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
-    const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
     const id = ++this.#lastReport;
-    for (let part = 0; part < parts; part++) {
-      const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
-      const message: Message =
-        peer.version >= 2
-          ? { type: "report", id, part, parts, heads: cut(heads), marks: cut(marks) }
-          : { type: "held", heads: [...cut(heads), ...cut(marks)] };
-      effects.push({ type: "send", to: peer.node, message });
-    }
+    const messages: Message[] =
+      peer.version >= 2
+        ? inParts(heads, marks).map((part) => ({ type: "report", id, ...part }))
+        : inParts([...heads, ...marks], []).map((part) => ({ type: "held", heads: part.heads }));
+    for (const message of messages) effects.push({ type: "send", to: peer.node, message });
+    // Who comes while a change is under way, or comes back, has heard none of them.
+    if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
   }
 
   #takeReport(peer: Peer, message: MessageOf<"report">, effects: Effect[]): void {
     const counts = this.#knowledge.report(peer.writer, message);
     this.#learnApart(peer.writer, message.heads, message.marks, effects);
     if (!counts) return;
+    // It has adopted this version only now: what was said of the handover under it before, it could not take.
+    if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
     this.#review(effects);
     for (const { partition, writer } of this.#acknowledgements.streams()) this.#acknowledgements.check(partition, writer, effects);
   }
@@ -927,21 +1052,16 @@ export class Replica {
     const isMember = countingGroups(this.layout, partition).some((group) => group.members.some((member) => member.writer === peer.writer));
     if (!isMember) return;
     const frontier = [...heads, ...(marks ?? [])].map((head) => [head.writer, head.seq] as const);
+    // All that it holds, of one moment: only such a message is a report for a floor.
+    if (marks !== undefined) this.#floors.get(partition)?.told.set(peer.writer, joinOf(frontier));
     this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
   }
 
   /** What this node holds as an owner of partitions that another owns too. What it keeps of others until they have it is offered by itself. */
   #shared(other: WriterId, kind: Kind): StreamHead[] {
-    const role = kind === "heads" ? "replica" : "witness";
     return [...this.#streams[kind].partitions()]
-      .filter((partition) => this.#members.isInAudience(partition, other) && this.#members.keepsAs(partition, role))
+      .filter((partition) => this.#members.isInAudience(partition, other) && this.#keepsIn(partition, kind))
       .flatMap((partition) => this.#streams[kind].durableHeads(partition));
-  }
-
-  /** What a member told of the partitions it owns under this version: only that does it go on holding. */
-  #toldAs(member: WriterId, kind: Kind): StreamHead[] {
-    const role = kind === "heads" ? "replica" : "witness";
-    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#members.keepsAs(partition, role, member));
   }
 
   #digest(peer: Peer, reply: boolean): Message {
@@ -959,8 +1079,17 @@ export class Replica {
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
-    const told = [...this.#toldAs(other, "heads"), ...this.#toldAs(other, "marks")];
+    const told = [...this.#toldAsKept(other, "heads"), ...this.#toldAsKept(other, "marks")];
     return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
+  }
+
+  /** Of what a member told, what the layout has it keep: other copies it may drop, without a word and under this very version. */
+  #toldAsKept(member: WriterId, kind: Kind): StreamHead[] {
+    return this.#knowledge.all(member, kind).filter(({ partition }) => this.#keepsIn(partition, kind, member));
+  }
+
+  #keepsIn(partition: Partition, kind: Kind, member = this.#writer): boolean {
+    return this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness", member);
   }
 
   // ---- counting others -----------------------------------------------------------------------------------------
@@ -989,7 +1118,7 @@ export class Replica {
   }
 
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
-    if (!this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) return;
+    if (!this.#keepsIn(partition, kind)) return;
     if (kind === "heads" && this.#fetching.has(partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
   }
@@ -1014,7 +1143,8 @@ export class Replica {
       lacks.set(partition, (lacks.get(partition) ?? 0) + known - this.#streams.heads.staged(partition, writer).seq);
     for (const [partition, deltas] of lacks) {
       if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
-      if (deltas < SNAPSHOT_MIN_DELTAS || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
+      const far = deltas >= SNAPSHOT_MIN_DELTAS || this.#needsSnapshot.has(partition);
+      if (!far || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
       if (this.snapshotSources(partition).length === 0) continue;
       this.#fetching.add(partition);
       effects.push({ type: "fetch", partition });
@@ -1023,7 +1153,8 @@ export class Replica {
 
   /** A copy that counts is never replaced: what it told it holds, others rely on. An empty one has told nothing. */
   #mayReplace(partition: Partition): boolean {
-    return this.#streams.heads.isEmpty(partition) && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
+    const mayGo = this.#streams.heads.isEmpty(partition) || (this.#needsSnapshot.has(partition) && this.#standing === "refilling");
+    return mayGo && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
   }
 
   // ---- while the layout changes --------------------------------------------------------------------------------
@@ -1037,8 +1168,7 @@ export class Replica {
     if (partitions.length === before.size && this.#now < this.#readyAt) return;
     this.#readyAt = this.#now + READY_AGAIN_MS;
     this.#handovers.claim(this.#writer, partitions);
-    for (const peer of this.#members.peers())
-      if (peer.version >= 2) effects.push({ type: "send", to: peer.node, message: { type: "ready", partitions } });
+    for (const peer of this.#members.peers()) if (peer.version >= 2) effects.push(this.#claims(peer));
   }
 
   #seesHandedOver(partition: Partition): boolean {
@@ -1063,7 +1193,7 @@ export class Replica {
     let asked = 0;
     for (const kind of ["heads", "marks"] as const) {
       for (const partition of [...this.#streams[kind].partitions()]) {
-        if (this.#members.keepsAs(partition, kind === "heads" ? "replica" : "witness")) continue;
+        if (this.#keepsIn(partition, kind)) continue;
         const group = groupOf(this.layout, partition);
         if (holdsAll(group, partition, new Map(this.#streams[kind].durableFrontier(partition)), this.#handoverWorld())) {
           effects.push({ type: "drop", partition, kind });
@@ -1097,12 +1227,27 @@ export class Replica {
   }
 }
 
+/** Cut to what one message may list; one part at the least. */
+function inParts<M extends StreamHead>(heads: readonly StreamHead[], marks: readonly M[]) {
+  const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
+  return Array.from({ length: parts }, (_, part) => {
+    const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
+    return { part, parts, heads: cut(heads), marks: cut(marks) };
+  });
+}
+
 /** The stream position a batch moves, if it moves one. */
 export function positionOf(batch: Batch): News | undefined {
   if (batch.type === "mark") return { kind: "marks", head: batch.head };
   if (batch.type === "forget") return undefined;
   const { partition, writer, seq } = batch.delta.header;
   return { kind: batch.type === "delta" ? "heads" : "marks", head: { partition, writer, seq, hash: batch.delta.hash } };
+}
+
+function joinOf(heads: readonly (readonly [WriterId, number])[]): Frontier {
+  const join = new Map<WriterId, number>();
+  for (const [writer, seq] of heads) join.set(writer, Math.max(join.get(writer) ?? 0, seq));
+  return join;
 }
 
 /** Each line once: a peer of version 1 does not tell heads and marks apart. */
@@ -1121,6 +1266,7 @@ function futureNote(delta: Delta, peer: Peer, aheadMs: number): Effect {
     type: "note",
     level: "warn",
     message: "a delta from the future was not taken: its writer's clock, or ours, is wrong",
+    counted: "future",
     facts: { writer, partition, seq, from: peer.node, aheadMs },
   };
 }
@@ -1130,6 +1276,7 @@ function fullNote(bytes: number): Effect {
     type: "note",
     level: "warn",
     message: "this witness is full and acknowledges nothing more, until full replicas hold what it keeps for them",
+    counted: "witness_full",
     facts: { bytes },
   };
 }
@@ -1139,6 +1286,7 @@ function forkNote(delta: Delta, peer: Peer): Effect {
     type: "note",
     level: "error",
     message: "a stream has two histories: a delta does not follow what is held",
+    counted: "fork",
     facts: { writer: delta.header.writer, partition: delta.header.partition, seq: delta.header.seq, from: peer.node },
   };
 }

@@ -113,11 +113,12 @@ async function write(node: SimNode, tenant: string): Promise<void> {
 }
 
 async function statusOf(node: SimNode): ReturnType<FederationView["status"]> {
+  const { engine } = node.process!;
   const seen: Pick<Network, "connected" | "latencyMs"> = {
-    connected: () => (node.process?.engine.links?.peers() ?? []).map((peer) => peer.node),
-    latencyMs: () => undefined,
+    connected: () => (engine.links?.peers() ?? []).map((peer) => peer.node),
+    latencyMs: () => 0.42,
   };
-  const view = new FederationView(node.process!.engine, seen as Network, { id: node.id, version: "0.1.0" });
+  const view = new FederationView(engine, seen as Network, { id: node.id, version: "0.1.0", asksToJoin: () => false });
   view.observe();
   return await view.status({ fingerprints: false });
 }

@@ -149,7 +149,8 @@ export class NodeProcess implements FederationNode {
   readonly url: string;
   readonly dataDir: string;
   readonly logFile: string;
-  readonly #env: Readonly<Record<string, string>>;
+  /** What it is told at its next start, besides its name, ports and folder. */
+  readonly env: Record<string, string>;
   readonly #flags: readonly string[];
   #child: ChildProcess | undefined;
   #gone: Promise<number | null> = Promise.resolve(null);
@@ -161,7 +162,7 @@ export class NodeProcess implements FederationNode {
     this.url = `http://${host ?? "127.0.0.1"}:${port}`;
     this.dataDir = dataDir;
     this.logFile = `${dataDir}.log`;
-    this.#env = host === undefined ? env : { CONTINUUM_HOST: host, ...env };
+    this.env = { ...(host === undefined ? {} : { CONTINUUM_HOST: host }), ...env };
     this.#flags = flags ?? [];
   }
 
@@ -177,7 +178,7 @@ export class NodeProcess implements FederationNode {
     const child = spawn(process.execPath, [...NODE_FLAGS, ...this.#flags, MAIN, "serve"], {
       // Not the clone: a person's own .env there is not the test's.
       cwd: this.dataDir,
-      env: { PATH: process.env.PATH, ...own, CONTINUUM_GOSSIP_PORT: String(this.port + 2), CONTINUUM_DATA_DIR: this.dataDir, ...this.#env },
+      env: { PATH: process.env.PATH, ...own, CONTINUUM_GOSSIP_PORT: String(this.port + 2), CONTINUUM_DATA_DIR: this.dataDir, ...this.env },
       stdio: ["ignore", log, log, "ipc"],
     });
     closeSync(log);

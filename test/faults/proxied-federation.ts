@@ -4,7 +4,7 @@
  * addresses only. That nothing goes around the proxy is looked up in the kernel's socket table, not believed: `bypasses`.
  */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,6 +24,8 @@ export interface ProxiedOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Of one node more than of the others; by its number from 0. */
   readonly envOf?: (index: number) => Readonly<Record<string, string>>;
+  /** Nothing is started yet and nothing waited for. */
+  readonly unready?: boolean;
   /** Before a node's process is started for the first time. */
   readonly prepare?: (name: string, dataDir: string) => void;
   /** Once all processes have ended. */
@@ -38,7 +40,8 @@ export interface ProxiedOptions {
   readonly dataDir?: string;
 }
 
-const READY_MS = 60_000;
+/** For anything that must come about by itself: on a machine with ten times the work of its processors a node takes a minute to start. */
+export const PATIENCE_MS = 120_000;
 
 /** A process with its place on the network, its own clock and its own disk. */
 export class FaultyNode extends NodeProcess {
@@ -86,6 +89,29 @@ export class FaultyNode extends NodeProcess {
     this.#paused = false;
   }
 
+  /** Where its LevelDB lies; its identity lies beside it. */
+  get storeDir(): string {
+    return join(this.dataDir, "store");
+  }
+
+  /** The process must not run: its store is gone, its identity is not. */
+  loseStore(): void {
+    rmSync(this.storeDir, { recursive: true });
+  }
+
+  /** The process must not run. @returns where the copy lies */
+  copyStore(name: string): string {
+    const copy = `${this.dataDir}.${name}`;
+    cpSync(this.storeDir, copy, { recursive: true });
+    return copy;
+  }
+
+  /** The process must not run: its store is the copy from now on. */
+  restoreStore(copy: string): void {
+    this.loseStore();
+    cpSync(copy, this.storeDir, { recursive: true });
+  }
+
   /** What the process takes for the time of day from now on (within 50 ms). */
   setClock(clock: Clock): void {
     if (this.#clockFile === undefined) throw new Error("ask the federation for clocks");
@@ -108,9 +134,14 @@ export class FaultyNode extends NodeProcess {
     return super.stop();
   }
 
-  /** Resolves once the process has ended by itself. @throws Error when it has not within `ms` */
-  async expectDeath(ms: number): Promise<void> {
+  /** From now until its next start it may end by itself. */
+  mayEnd(): void {
     this.#mayEnd = true;
+  }
+
+  /** Resolves once the process has ended by itself. @throws Error when it has not within `ms` */
+  async expectDeath(ms = PATIENCE_MS): Promise<void> {
+    this.mayEnd();
     await eventually(`${this.name} ends`, ms, async () => !this.running || undefined);
   }
 
@@ -161,6 +192,7 @@ export class ProxiedFederation {
     await federation.proxy.start();
     try {
       for (let index = 0; index < options.nodes; index++) federation.nodes.push(federation.#node(index));
+      if (options.unready === true) return federation;
       for (const node of federation.nodes) node.start();
       await federation.ready();
     } catch (error) {
@@ -175,8 +207,8 @@ export class ProxiedFederation {
   }
 
   /** Every running node is formed and ready. @throws Error with the end of its log */
-  ready(ms = READY_MS): Promise<void> {
-    return waitReady(this.nodes, ms);
+  ready(ms = PATIENCE_MS, nodes: readonly FaultyNode[] = this.nodes): Promise<void> {
+    return waitReady(nodes, ms);
   }
 
   node(name: string): FaultyNode {

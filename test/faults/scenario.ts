@@ -1,4 +1,4 @@
-import type { Stage, StageOptions } from "./stage.ts";
+import type { End, Stage, StageOptions } from "./stage.ts";
 
 /** A fault of the list in the README, as real processes meet it. */
 export interface Scenario {
@@ -9,11 +9,11 @@ export interface Scenario {
   readonly says: string;
   /** What of it comes with features that the product does not have yet. */
   readonly waits?: string;
+  /** It measures times: nothing else of ours runs beside it. */
+  readonly alone?: true;
   readonly stage: (quick: boolean) => Omit<StageOptions, "seed" | "story">;
   /** Why this machine cannot play it; undefined: it can. */
   readonly missing?: () => string | undefined;
-  /** Plays the faults; the stage's `finish` comes afterwards unless it was called here. @param quick for CI: the same, shorter */
-  readonly play: (stage: Stage, quick: boolean) => Promise<void>;
-  /** Whose disks count at the end. Default: all. */
-  readonly members?: (stage: Stage) => readonly string[];
+  /** Plays the faults; then the stage is healed and judged. @param quick for CI: the same, shorter */
+  readonly play: (stage: Stage, quick: boolean) => Promise<End | undefined>;
 }

@@ -5,7 +5,7 @@ import type { Violation } from "../sim/history.ts";
 import { Rng } from "../sim/rng.ts";
 import { type ClientSettings, Clients, type Recorded, type Timing } from "./clients.ts";
 import { checkDisks, type Disk, readDisk } from "./disks.ts";
-import { type FaultyNode, ProxiedFederation, type ProxiedOptions } from "./proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS, ProxiedFederation, type ProxiedOptions } from "./proxied-federation.ts";
 import { Resources } from "./resources.ts";
 import { checkTenant, type Tally, tallyOf } from "./verdict.ts";
 
@@ -18,15 +18,20 @@ export interface StageOptions extends Partial<Omit<ProxiedOptions, "rng">> {
   readonly rssEveryMs?: number;
 }
 
-/** Convergence after everything has healed, on a machine that does other things too. */
-const REST_MS = 60_000;
-const AUDIT_MS = 60_000;
 const WATCH_MS = 5_000;
 /** When this process itself stood still for so long, no percentile and no timeout of the run means much: it is told. */
 const STALL_MS = 1_000;
 const PULSE_MS = 100;
 /** Nodes answer sooner than clients lose patience, so that a run meets answers and not only silence. */
 const NODE_TIMEOUT = "2500ms";
+
+/** What a run comes to in the end. */
+export interface End {
+  /** Nodes whose disks count, by name. Default: all. */
+  readonly members?: readonly string[];
+  /** Some member is gone for good and nobody has taken its place: copies and witnesses are short, for this reason; all else must hold. */
+  readonly short?: string;
+}
 
 export class Stage {
   readonly rng: Rng;
@@ -39,6 +44,8 @@ export class Stage {
   readonly #options: StageOptions;
   readonly #began = performance.now();
   readonly #timers: NodeJS.Timeout[];
+  /** From healing to rest, all reads of the audit included. */
+  restMs = 0;
   /** How long this process, which is all clients and the proxy, once stood still at most. */
   stalledMs = 0;
   #judged: Tally = { operations: 0, acknowledged: 0, inDoubt: 0, refused: 0 };
@@ -49,7 +56,7 @@ export class Stage {
     this.rng = rng;
     this.federation = federation;
     this.clients = new Clients(rng.fork("clients"), federation.nodes, options.clients);
-    this.resources = new Resources(() => federation.nodes);
+    this.resources = new Resources(() => [...federation.nodes, { name: "harness", pid: process.pid }]);
     this.resources.start(options.rssEveryMs ?? 1_000);
     this.#timers = [setInterval(() => this.#lookForBypasses(), WATCH_MS), this.#pulse()];
   }
@@ -59,7 +66,7 @@ export class Stage {
     const env = { FEDERATION_TIMEOUT: NODE_TIMEOUT, ...options.env };
     const federation = await ProxiedFederation.start({ nodes: 3, ...options, env, rng });
     const stage = new Stage(options, rng, federation);
-    stage.tell(`${federation.nodes.length} nodes are ready`);
+    if (options.unready !== true) stage.tell(`${federation.nodes.length} nodes are ready`);
     return stage;
   }
 
@@ -90,12 +97,12 @@ export class Stage {
     await pause(ms);
   }
 
-  /** Until clients have been told "done" of so many writes more. @throws Error when they are not within `ms` */
-  async progress(writes: number, ms: number, what: string): Promise<void> {
+  /** Until clients have been told "done" of so many writes more. @throws Error when they are not in time */
+  async progress(writes: number, what: string): Promise<void> {
     const before = this.clients.acknowledged;
     await eventually(
       `${writes} more writes are acknowledged ${what}`,
-      ms,
+      PATIENCE_MS,
       async () => this.clients.acknowledged >= before + writes || undefined,
       () => JSON.stringify(this.clients.refusals),
     );
@@ -113,29 +120,32 @@ export class Stage {
 
   /**
    * Heals what is broken, starts what is down, lets clients end, waits for rest, reads everything once more through every node, stops, and looks at the disks.
-   * @param members whose disks count, by name. Default: all
    */
-  async finish(members: readonly string[] = this.nodes.map(({ name }) => name)): Promise<void> {
+  async finish({ members = this.nodes.map(({ name }) => name), short }: End = {}): Promise<void> {
     this.proxy.clear();
     for (const node of this.nodes) {
       if (node.paused) node.resume();
       if (!node.running) node.start();
     }
     this.tell("everything is healed");
+    const healed = performance.now();
     await this.clients.stop();
     const counted = this.nodes.filter(({ name }) => members.includes(name));
     const doors = this.nodes;
     await this.#mustNotFail("liveness", () => this.federation.ready());
-    await this.#mustNotFail("liveness", () => this.clients.readAll(doors, AUDIT_MS));
-    const urls = counted.map(({ url }) => url);
-    await this.#mustNotFail("convergence", () => atRest({ nodes: counted, urls }, REST_MS));
+    await this.#mustNotFail("liveness", () => this.clients.readAll(doors, PATIENCE_MS));
+    const federation = { nodes: counted, urls: counted.map(({ url }) => url) };
+    await this.#mustNotFail("convergence", () => (short === undefined ? atRest(federation, PATIENCE_MS) : equalFrontiers(counted, PATIENCE_MS)));
+    this.restMs = performance.now() - healed;
     this.tell("at rest");
     this.#lookForBypasses();
     for (const { recorded } of this.clients.histories()) this.#judge(recorded);
     for (const wrong of this.clients.wrong) this.violations.push({ checker: "answers", message: wrong });
     await this.#stop();
     const disks = await Promise.all(counted.map(({ name, dataDir }) => readDisk(name, dataDir)));
-    this.violations.push(...checkDisks(disks, this.formerDisks, this.#acknowledged, this.#options.replicationFactor ?? 2, this.rng.fork("order")));
+    const factor = short === undefined ? (this.#options.replicationFactor ?? 2) : 1;
+    const found = checkDisks(disks, this.formerDisks, this.#acknowledged, factor, this.rng.fork("order"));
+    this.violations.push(...found.filter(({ checker }) => short === undefined || checker !== "witness"));
     this.tell("judged");
   }
 
@@ -196,4 +206,25 @@ export class Stage {
     if (found.length > 0 && !this.violations.some(({ checker }) => checker === "proxy"))
       this.violations.push({ checker: "proxy", message: `the harness is wrong, nodes met without the proxy: ${found.join(", ")}` });
   }
+}
+
+/** Among the nodes that are there everybody holds, or has seen, the same of every partition. */
+async function equalFrontiers(nodes: readonly FaultyNode[], ms: number): Promise<void> {
+  let different: string[] = [];
+  await eventually(
+    "all that are left hold the same",
+    ms,
+    async () => {
+      const frontiers = new Map<number, Set<string>>();
+      for (const { partitions } of await Promise.all(nodes.map((node) => node.status()))) {
+        for (const { partition, frontier } of partitions) {
+          const text = JSON.stringify(Object.entries(frontier).sort());
+          frontiers.set(partition, (frontiers.get(partition) ?? new Set()).add(text));
+        }
+      }
+      different = [...frontiers].filter(([, seen]) => seen.size > 1).map(([partition, seen]) => `${partition}: ${[...seen].join(" | ")}`);
+      return different.length === 0 || undefined;
+    },
+    () => different.slice(0, 10).join("\n"),
+  );
 }

@@ -11,7 +11,18 @@ import { encodeRecord, KIND_CODES } from "../../protocol/graph/record.ts";
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
 import { HighWaters } from "./high-waters.ts";
 import type { Operation, Violation } from "./history.ts";
-import { conceptCount, linkMass, markIn, type RawDecay, type RawDelta, type RawStore, rawDecayed, rawDelta, rawHeaderOf } from "./raw-store.ts";
+import {
+  conceptCount,
+  isIntact,
+  linkMass,
+  markIn,
+  type RawDecay,
+  type RawDelta,
+  type RawStore,
+  rawDecayed,
+  rawDelta,
+  rawHeaderOf,
+} from "./raw-store.ts";
 import type { Entries } from "./sim-disk.ts";
 
 const base64url = (bytes: Uint8Array | string): string => hash("sha256", bytes, "base64url");
@@ -64,6 +75,7 @@ export class Registry {
         if (key.startsWith("s/")) this.#forgot(where, key);
         continue;
       }
+      if (!isIntact(value)) continue; // a bit has turned, and the node will notice or not read it
       if (key.startsWith("d/") || key.startsWith("s/")) this.#delta(where, key, value);
       else if (key === "!layout" || key.startsWith("l/")) this.#sawLayout(where, value.subarray(4));
     }
@@ -427,7 +439,7 @@ function materialise(partition: number, deltas: readonly RawDelta[]): Map<string
   const state: RecordState = {
     record: <K extends Kind>(tenant: string, kind: K, id: string) => records.get(keyOf(tenant, kind, id)) as RecordOf<K> | undefined,
   };
-  for (const raw of deltas) {
+  for (const raw of floorsLast(deltas)) {
     const delta = parseDelta(raw.bytes, raw.bodyBytes);
     const same = byKey.get(raw.key) ?? [];
     for (const change of applyDelta(delta, state, same)) {
@@ -437,6 +449,26 @@ function materialise(partition: number, deltas: readonly RawDelta[]): Map<string
     byKey.set(raw.key, [...same, delta]);
   }
   return new Map([...records].map(([key, record]) => [key, Buffer.from(encodeRecord(record)).toString("latin1")]));
+}
+
+/** The same order, but that a delta with a floor, and what follows it in its stream, waits until all the floor covers is there: before that it is a gap. */
+function floorsLast(deltas: readonly RawDelta[]): RawDelta[] {
+  const out: RawDelta[] = [];
+  const held = new Map<string, number>();
+  let waiting = [...deltas];
+  for (let before = -1; waiting.length > 0 && before !== waiting.length; ) {
+    before = waiting.length;
+    waiting = waiting.filter((delta) => {
+      const covered = delta.entries.every(
+        ([op, frontier]) => op !== "fr" || (frontier as [string, number][]).every(([writer, seq]) => (held.get(writer) ?? 0) >= seq),
+      );
+      if (!covered || (held.get(delta.writer) ?? 0) !== delta.seq - 1) return true;
+      held.set(delta.writer, delta.seq);
+      out.push(delta);
+      return false;
+    });
+  }
+  return out;
 }
 
 function firstDifference(a: ReadonlyMap<string, string> = new Map(), b: ReadonlyMap<string, string> = new Map()): string | undefined {

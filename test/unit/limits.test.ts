@@ -229,6 +229,8 @@ async function engineOfAlice() {
       consistency: "quorum",
       syncIntervalMs: 5000,
       strictStart: false,
+      logRetentionMs: 1e12,
+      collectPaceMs: 1e9,
     },
     onFatal: (error) => {
       throw error;

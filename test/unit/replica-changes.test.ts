@@ -1,8 +1,8 @@
 /** What a replica does while layouts change and members come back: several of them, speaking protocol version 2. */
 import { describe, expect, it } from "vitest";
-import type { Incarnation, Partition } from "../../protocol/ids.ts";
+import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { SYSTEM_PARTITION } from "../../protocol/ids.ts";
-import { groupOf, type Layout, type Member, type Owners, PARTITIONS } from "../../protocol/layout.ts";
+import { groupOf, type Layout, layoutOf, type Member, type Owners, PARTITIONS } from "../../protocol/layout.ts";
 import { done, joint, relisted, staged, stopped } from "../../protocol/layout-change.ts";
 import { CLOCK_AHEAD_MAX_MS, HEADS_STREAMS_MAX, WITNESS_SEALED_MAX_BYTES } from "../../protocol/limits.ts";
 import { ADDING, dave, erin, frank, isIn, MOVING, MOVING_JOINT, partitionWhere } from "./change-world.ts";
@@ -78,31 +78,40 @@ describe("three members that start", () => {
     expect(world.outcome("alice", 3)).toBe("2+0");
   });
 
-  it("report what takes more than one message in parts, and count with the last of them", () => {
-    const world = new World(three, LAYOUT);
-    const heads = Array.from({ length: HEADS_STREAMS_MAX + 1 }, (_, index) => {
-      const writer = `w${String(index).padStart(21, "0")}` as never;
-      return { partition: PARTITION, writer, seq: 1, hash: "h".repeat(43) };
-    });
-    for (const name of ["alice", "bob"]) {
-      const site = world.at(name);
-      for (const head of heads) site.disk.durable.heads.set(`${head.partition}/${head.writer}`, head);
+  it("report and compare what takes more than one message in parts, and only the last of them counts", () => {
+    const two = layoutOf({ ...LAYOUT, members: [alice, bob] });
+    const world = new World([alice, bob], two);
+    for (const site of world.sites.values()) {
+      for (let index = 0; index <= HEADS_STREAMS_MAX; index++) {
+        const writer = `w${String(index).padStart(21, "0")}` as WriterId;
+        site.disk.durable.heads.set(`${PARTITION}/${writer}`, { partition: PARTITION, writer, seq: 1, hash: "h".repeat(43) });
+      }
       site.restart(0);
     }
+    const losing = (type: "report" | "compare", at: number): void => {
+      world.loses = ({ message, from }) => from === "alice" && message.type === type && message.part === at;
+    };
+    const parts = (type: "report" | "compare") => world.messages(type, "alice", "bob").map((message) => `${message.part} of ${message.parts}`);
+    losing("report", 1);
     world.connect("alice", "bob");
-    world.loses = ({ message, from }) => from === "bob" && message.type === "report" && message.part === 1;
-    world.pass(2000);
-    expect(world.messages("report", "bob", "alice").map(({ part, parts }) => [part, parts])).toEqual([
-      [0, 2],
-      [1, 2],
-    ]);
-    expect(world.at("alice").replica.counting()).not.toContain(bob.writer);
+    world.pass(50);
+    expect(parts("report").slice(0, 2)).toEqual(["0 of 2", "1 of 2"]);
+    expect(world.at("bob").replica.counting()).toEqual([bob.writer]);
     world.loses = () => false;
-    world.cut("alice", "bob");
-    world.connect("alice", "bob");
-    world.settle();
-    expect(world.at("alice").replica.counting()).toContain(bob.writer);
-  });
+    world.restart("alice");
+    world.pass(50);
+    expect(world.at("bob").replica.counting()).toContain(alice.writer);
+    losing("compare", 0);
+    world.forgetWhatWasSeen();
+    world.restart("bob");
+    world.pass(50);
+    expect(parts("compare").slice(0, 2)).toEqual(["0 of 2", "1 of 2"]);
+    expect(world.at("bob").replica.standing).toBe("comparing");
+    world.loses = () => false;
+    world.pass(300);
+    expect(world.at("bob").replica.standing).toBe("counting");
+    // 40,000 heads go through frames some ten times.
+  }, 60_000);
 });
 
 describe("a member that starts again", () => {
@@ -147,7 +156,8 @@ describe("a member that starts again", () => {
     expect(world.at("bob").replica.standing).toBe("comparing");
     world.propose("bob", PARTITION, { request: 2, level: "one" });
     expect(world.outcome("bob", 2)).toBe("not_replica");
-    expect(older.log(PARTITION)).toEqual([]);
+    // What it holds of its own stream it was given back.
+    expect(older.log(PARTITION).map(({ header }) => header.seq)).toEqual([1]);
   });
 
   it("on an older copy is found by what others hold of its own stream, though they were restarted too and remember no word of it", () => {
@@ -162,6 +172,47 @@ describe("a member that starts again", () => {
     world.restart("bob", older);
     world.pass(100);
     expect(world.ofType("copy", "bob").map(({ reason }) => reason)).toContainEqual(expect.stringMatching(/holds number 1 of this node's stream/));
+  });
+
+  it("on an older copy is found by its own numbers, though it was given them back before anybody compared", () => {
+    const world = World.atRest(three, LAYOUT);
+    const older = copyOf(world, "bob");
+    world.propose("bob", PARTITION, { request: 1 });
+    world.pass(100);
+    world.loses = ({ message }) => message.type === "introduce";
+    for (const name of ["alice", "carol"]) world.at(name).disk.told.clear();
+    world.restart("bob", older);
+    world.pass(100);
+    for (const name of ["alice", "carol"]) world.do(world.at(name), world.at(name).replica.compareWith(bob.node, world.now));
+    world.settle();
+    expect(older.log(PARTITION)).toHaveLength(1);
+    world.loses = () => false;
+    world.pass(3000);
+    expect(world.ofType("copy", "bob").length).toBeGreaterThan(0);
+    expect(world.at("bob").replica.standing).toBe("comparing");
+  });
+
+  it("that counts and is then shown to be a copy, by one who was away, counts no more", () => {
+    const world = World.atRest(three, LAYOUT);
+    world.cut("alice", "bob");
+    world.cut("alice", "carol");
+    const older = copyOf(world, "bob");
+    world.connect("alice", "bob");
+    // Only alice hears of it, and she is away when the older disk starts.
+    world.loses = ({ to }) => to === "carol";
+    world.propose("bob", PARTITION, { request: 1 });
+    world.pass(100);
+    world.cut("alice", "bob");
+    world.loses = () => false;
+    world.restart("bob", older);
+    world.pass(3000);
+    expect(world.at("bob").replica.standing).toBe("counting");
+    world.connect("alice", "bob");
+    world.settle();
+    expect(world.ofType("copy", "bob").length).toBeGreaterThan(0);
+    world.pass(1000);
+    world.propose("bob", PARTITION, { request: 2, level: "one" });
+    expect(world.outcome("bob", 2)).toBe("not_replica");
   });
 
   it("on an older copy is found by what it had told that it holds of others' streams", () => {
@@ -214,6 +265,28 @@ describe("under another layout version", () => {
     world.adopt(stagedAgain(), "bob");
     world.settle();
     expect(world.outcome("alice", 1)).toBe("2+0");
+  });
+
+  it("each tells the other what it holds once both go by the version, whoever adopts it first, and no more than once", () => {
+    for (const [first, last] of [
+      ["alice", "bob"],
+      ["bob", "alice"],
+    ] as const) {
+      const world = World.atRest(three, LAYOUT);
+      world.tellsLayouts = false;
+      world.forgetWhatWasSeen();
+      world.adopt(stagedAgain(), first);
+      world.settle();
+      world.adopt(stagedAgain(), last);
+      world.settle();
+      for (const [from, to] of [
+        ["alice", "bob"],
+        ["bob", "alice"],
+      ] as const) {
+        expect(world.at(to).replica.counting()).toContain(world.at(from).member.writer);
+        expect(world.messages("report", from, to)).toHaveLength(1);
+      }
+    }
   });
 
   it("nothing told before is kept: an acknowledgement of the version before does not complete a write that still waits", () => {
@@ -343,6 +416,15 @@ describe("while a change is staged", () => {
     world.pass(5000);
     expect(world.at(second.name).holds("heads", PARTITION)).toEqual({ [alice.writer]: 3 });
     for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
+  });
+
+  it("is handed over for one that starts again meanwhile, too: it is told what others have seen before", () => {
+    const world = World.atRest(six, MOVING);
+    for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
+    world.restart("alice");
+    world.pass(2000);
+    expect(world.at("alice").replica.standing).toBe("counting");
+    expect(world.at("alice").replica.notHandedOver()).toEqual([]);
   });
 
   it("is forgotten when the change is stopped: what the next owner copied it drops again", () => {
@@ -563,6 +645,19 @@ describe("a copy that is in no group any more", () => {
     world.pass(3000);
     expect(world.ofType("copy")).toEqual([]);
     expect(world.at("alice").replica.standing).toBe("counting");
+  });
+
+  it("is no difference for ever after: the comparison of all heads is silent again", () => {
+    const world = moved();
+    world.adopt(DONE);
+    world.pass(3000);
+    world.forgetWhatWasSeen();
+    for (const site of world.sites.values())
+      for (const other of world.sites.values()) world.do(site, site.replica.compareWith(other.member.node, world.now));
+    world.settle();
+    expect(world.messages("digest").filter(({ reply }) => reply)).toEqual([]);
+    expect(world.messages("digest").length).toBeGreaterThan(0);
+    expect(world.messages("report")).toEqual([]);
   });
 
   it("is not dropped before the change is done, whatever they hold: the old group still counts", () => {

@@ -114,6 +114,8 @@ export class WiredNode implements Counted {
         consistency: "quorum",
         syncIntervalMs: 5000,
         strictStart: false,
+        logRetentionMs: 1e12,
+        collectPaceMs: 1e9,
       },
       onFatal: (error) => {
         this.fatal ??= error;

@@ -2,8 +2,6 @@
 import type { Scenario } from "../scenario.ts";
 import type { Stage } from "../stage.ts";
 
-const PROGRESS_MS = 30_000;
-
 export const doubt: Scenario = {
   fault: 9,
   name: "lost acknowledgements, timeouts, doubled requests, dead coordinators",
@@ -16,13 +14,13 @@ export const doubt: Scenario = {
   }),
   async play(stage, quick) {
     stage.clients.start();
-    await stage.progress(20, PROGRESS_MS, "before any fault");
+    await stage.progress(20, "before any fault");
     for (let round = 0; round < (quick ? 1 : 4); round++) {
       await withheldAcks(stage);
       await resets(stage, quick ? 3_000 : 8_000);
       await deadCoordinators(stage, quick ? 1 : 3);
     }
-    await stage.progress(20, PROGRESS_MS, "after everything");
+    await stage.progress(20, "after everything");
   },
 };
 
@@ -59,7 +57,7 @@ async function deadCoordinators(stage: Stage, times: number): Promise<void> {
     stage.tell(`${victim.name} dies with writes in doubt`);
     await victim.kill("SIGKILL");
     stage.proxy.clear();
-    await stage.progress(10, PROGRESS_MS, `without ${victim.name}`);
+    await stage.progress(10, `without ${victim.name}`);
     victim.start();
     await stage.federation.ready();
   }

@@ -3,12 +3,11 @@ import { randomBytes } from "node:crypto";
 import { ask, type Problem } from "../../e2e/ask.ts";
 import { eventually } from "../../e2e/federation.ts";
 import { brokenDisksMissing } from "../broken-disk.ts";
-import type { FaultyNode } from "../proxied-federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import { SmallDisk, smallDisksMissing } from "../small-disk.ts";
 import type { Stage } from "../stage.ts";
 
-const PROGRESS_MS = 30_000;
 /** Below this a percentile is the machine's own: two processors carry three nodes, their clients and whatever else runs. */
 const NOISE_MS = 250;
 /** Three pings of 2 s in a row, and a look every 2 s. */
@@ -29,6 +28,7 @@ export const grey: Scenario = {
   says: "One node gets a byte a second, stalls for 5 s, has an fsync that fails, a disk that is full, and 64 MB to catch up with. The others' p99 stays within twice the usual, their memory is bounded, they do not reconnect to each other; a node whose fsync fails acknowledges nothing more.",
   waits: "That p99 stays low in the first seconds too: until pings have noticed the grey peer, a request forwarded to it waits half its deadline.",
   missing: brokenDisksMissing,
+  alone: true,
   stage() {
     disk = undefined;
     return {
@@ -45,8 +45,8 @@ export const grey: Scenario = {
     const others = stage.nodes.filter((node) => node !== sick);
     stage.clients.use(others);
     stage.clients.start();
-    const span = quick ? 6_000 : 20_000;
-    await stage.progress(20, PROGRESS_MS, "before any fault");
+    const span = quick ? 4_000 : 20_000;
+    await stage.progress(20, "before any fault");
     const usual = await p99(stage, others, span);
     stage.tell(`usual p99 of the others: ${usual.toFixed(1)} ms`);
 
@@ -65,8 +65,8 @@ export const grey: Scenario = {
     await failingSync(stage, sick, others);
     await slowSync(stage, sick, others, usual, span);
     await fullDisk(stage, sick, others);
-    await bigTransfer(stage, sick, others, quick ? 16 : 64);
-    await stage.progress(20, PROGRESS_MS, "after everything");
+    await bigTransfer(stage, sick, others, quick ? 8 : 64);
+    await stage.progress(20, "after everything");
   },
 };
 
@@ -108,7 +108,7 @@ async function grown(stage: Stage, others: readonly FaultyNode[], what: string, 
 }
 
 async function caughtUp(stage: Stage, node: FaultyNode): Promise<void> {
-  await eventually(`${node.name} is complete again`, 60_000, async () => {
+  await eventually(`${node.name} is complete again`, PATIENCE_MS, async () => {
     const { completeness, peers } = await node.status();
     return (completeness === 1 && peers.every(({ connected }) => connected)) || undefined;
   });
@@ -118,12 +118,12 @@ async function caughtUp(stage: Stage, node: FaultyNode): Promise<void> {
 async function fullDisk(stage: Stage, sick: FaultyNode, others: readonly FaultyNode[]): Promise<void> {
   if (disk === undefined) return stage.tell(`the full disk is left out: ${smallDisksMissing()}`);
   stage.clients.use(stage.nodes);
-  const dead = sick.expectDeath(30_000);
+  const dead = sick.expectDeath();
   await disk.fill();
   stage.tell(`the disk of ${sick.name} is full`);
   await dead;
   stage.tell(`${sick.name} has ended`);
-  await stage.progress(10, PROGRESS_MS, `without ${sick.name}`);
+  await stage.progress(10, `without ${sick.name}`);
   stage.clients.use(others);
   disk.free();
   sick.start();
@@ -135,11 +135,11 @@ async function fullDisk(stage: Stage, sick: FaultyNode, others: readonly FaultyN
 async function failingSync(stage: Stage, sick: FaultyNode, others: readonly FaultyNode[]): Promise<void> {
   stage.clients.use(stage.nodes);
   stage.tell(`fsync fails at ${sick.name}`);
-  const dead = sick.expectDeath(20_000);
+  const dead = sick.expectDeath();
   sick.disk.order("eio");
   await dead;
   stage.tell(`${sick.name} has ended`);
-  await stage.progress(10, PROGRESS_MS, `without ${sick.name}`);
+  await stage.progress(10, `without ${sick.name}`);
   // What was written and not synced may be lost with the power: it was acknowledged to nobody.
   stage.tell(sick.disk.cutPower(stage.rng));
   sick.disk.order("work");
