@@ -67,6 +67,10 @@ export const CARDS_FRAME_MAX_BYTES = 80 * 1024;
 export const INTERVAL_DELTAS_MAX = 512;
 /** Intervals a node asks for at a time, over all streams: a megabyte each at the most. */
 export const PULLS_MAX = 8;
+/** Of these, asked of one member: two are left for others, whatever it does with its own. */
+export const PULLS_A_PEER_MAX = 6;
+/** Streams of one member that this node lacks something of and waits for: 257 partitions with 15 writers each. What it tells of more comes with its next report. */
+export const PULLS_WAITING_MAX = 4096;
 /** Intervals that wait to be read from this node's log for others; one more is dropped and asked for again. */
 export const SERVES_MAX = 256;
 /** Snapshots of partitions a node holds open for others: LevelDB keeps for each what is overwritten meanwhile. */

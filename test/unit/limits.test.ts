@@ -51,6 +51,8 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   CARDS_FRAME_MAX_BYTES: "test/unit/net-frames.test.ts",
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",
   PULLS_MAX: "test/unit/catch-up.test.ts",
+  PULLS_A_PEER_MAX: "test/unit/catch-up.test.ts",
+  PULLS_WAITING_MAX: "test/unit/catch-up.test.ts",
   SERVES_MAX: "here",
   SNAPSHOTS_SERVED_MAX: "test/contract/snapshots.test.ts",
   SNAPSHOT_PART_MAX_BYTES: "test/contract/snapshots.test.ts",
