@@ -39,6 +39,8 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",
   PULLS_MAX: "test/unit/catch-up.test.ts",
   SERVES_MAX: "here",
+  SERVED_DELTAS_MAX: "test/unit/outbox.test.ts",
+  SERVED_MAX_BYTES: "test/unit/outbox.test.ts",
   HEADS_STREAMS_MAX: "test/unit/message.test.ts",
   GOSSIP_MESSAGE_MAX_BYTES: "test/contract/net-gossip.test.ts",
   FEDERATION_MEMBERS_MAX: "test/unit/layout.test.ts",
