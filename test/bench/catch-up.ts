@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { eventually, type Federation, type FederationNode, pause, startFederation } from "../e2e/federation.ts";
 import { fill, frontierOf, type Home, highest, sumOf, tenantsOf } from "./fill.ts";
 import { type LevelRate, levelRate } from "./level-rate.ts";
+import { processorMs } from "./machine.ts";
 import { loadPayload, type Payload } from "./payload.ts";
 import { nowUs, Profiles } from "./profile.ts";
 import { goal, median, type StudyRun, type Verdict } from "./study.ts";
@@ -25,6 +26,8 @@ interface Round {
   /** Of those until the first delta was there: starting, connecting, hearing what there is. */
   readonly startSeconds: number;
   readonly perSecond: number;
+  /** Of the returning node's process, its start included, a delta; microseconds. */
+  readonly processorUs: number | undefined;
   readonly level: LevelRate;
 }
 
@@ -89,15 +92,25 @@ async function measure(
     if (process.stderr.isTTY) process.stderr.write(`\r${held} of ${sumOf(target)}  `);
   }
   const seconds = (performance.now() - startedAt) / 1000;
+  const busyMs = processorMs([pid]);
   await away.stop();
   const level = await levelRate(join(away.dataDir, "store"), partitions, before);
-  return { pid, deltas: lacking, seconds, startSeconds: (firstAt - startedAt) / 1000, perSecond: lacking / seconds, level };
+  return {
+    pid,
+    deltas: lacking,
+    seconds,
+    startSeconds: (firstAt - startedAt) / 1000,
+    perSecond: lacking / seconds,
+    processorUs: busyMs === undefined ? undefined : (busyMs * 1000) / lacking,
+    level,
+  };
 }
 
-function described({ deltas, seconds, startSeconds, perSecond, level }: Round): string {
+function described({ deltas, seconds, startSeconds, perSecond, processorUs, level }: Round): string {
   const per = (level.bytes / level.deltas).toFixed(0);
   return (
     `${deltas} deltas in ${seconds.toFixed(1)} s, ${startSeconds.toFixed(1)} s of them until the first: ${Math.round(perSecond)}/s; ` +
-    `LevelDB takes the same ${level.rows} rows (${per} bytes a delta) at ${Math.round(level.perSecond)}/s: ${(perSecond / level.perSecond).toFixed(2)} x`
+    `LevelDB takes the same ${level.rows} rows (${per} bytes a delta) at ${Math.round(level.perSecond)}/s: ${(perSecond / level.perSecond).toFixed(2)} x; ` +
+    `processor time a delta ${processorUs === undefined ? "?" : Math.round(processorUs)} us, LevelDB's part alone ${Math.round(level.processorUs)} us`
   );
 }
