@@ -3,8 +3,8 @@
  * against how fast LevelDB alone takes the same rows in the same run.
  */
 import { join } from "node:path";
-import { eventually, type Federation, type FederationNode, pause, startFederation } from "../e2e/federation.ts";
-import { fill, frontierOf, type Home, highest, sumOf, tenantsOf } from "./fill.ts";
+import { eventually, type Federation, type FederationNode, pause } from "../e2e/federation.ts";
+import { fill, frontierOf, type Home, highest, startNodes, sumOf, tenantsOf } from "./fill.ts";
 import { type LevelRate, levelRate } from "./level-rate.ts";
 import { processorMs } from "./machine.ts";
 import { loadPayload, type Payload } from "./payload.ts";
@@ -35,8 +35,7 @@ export async function catchUp({ deltas = DELTAS, rounds = 1, dataDir, profile, o
   const payload = loadPayload(dataDir);
   const profiles = profile ? new Profiles() : undefined;
   own(() => profiles?.remove());
-  const federation = await startFederation({ nodes: 3, ...(profiles !== undefined && { env: profiles.env }) });
-  own(() => federation.stop());
+  const federation = await startNodes({ nodes: 3, ...(profiles !== undefined && { env: profiles.env }) }, own);
   const away = federation.nodes[2]!;
   const homes = await tenantsOf(away, federation.nodes, TENANTS, payload);
   const measured: Round[] = [];
