@@ -36,8 +36,10 @@ export const PREFIX = "CONTINUUM_";
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 const NAME_SHAPE = "letters, digits, '.', '_' and '-', beginning with a letter or digit";
 const TENANT = new RegExp(TENANT_PATTERN);
-const ADDRESS = /^(?:\/[a-z0-9]+\/.+|\[[0-9a-fA-F:.]+\](?::\d{1,5})?|[A-Za-z0-9](?:[A-Za-z0-9._-]*)(?::\d{1,5})?)$/;
-const ADDRESS_SHAPE = "host:port, a DNS name, or a multiaddr such as /dns4/host/tcp/8421";
+/** As node/net/addresses.ts reads it, so that a mistake is found with all the others. */
+const ADDRESS =
+  /^(?:\/(?:ip4|ip6|dns|dns4|dns6)\/[A-Za-z0-9.:_-]+\/tcp\/\d{1,5}(?:\/ws|\/tls\/ws|\/wss)?(?:\/p2p\/[1-9A-HJ-NP-Za-km-z]+)?|\[[0-9a-fA-F:.]+\](?::\d{1,5})?|[A-Za-z0-9](?:[A-Za-z0-9._-]*)(?::\d{1,5})?)$/;
+const ADDRESS_SHAPE = "host:port, a DNS name, or a multiaddr such as /dns4/host/tcp/8421 or, through an ingress, /dns4/host/tcp/443/tls/ws";
 
 export const SETTINGS: readonly Setting[] = [
   {
@@ -157,7 +159,7 @@ export const SETTINGS: readonly Setting[] = [
     pattern: ADDRESS,
     shape: ADDRESS_SHAPE,
     bare: true,
-    description: "Addresses to dial: host:port, a DNS name (A and SRV), or a multiaddr.",
+    description: "Addresses to dial: host:port, a DNS name (A and SRV), or a multiaddr; through an ingress `/dns4/HOST/tcp/443/tls/ws`.",
   },
   {
     name: "FEDERATION_FIRST_MEMBERS",
@@ -181,7 +183,8 @@ export const SETTINGS: readonly Setting[] = [
     pattern: ADDRESS,
     shape: ADDRESS_SHAPE,
     bare: true,
-    description: "Addresses under which others reach port 8421 here, when they differ from the one listened on.",
+    description:
+      "Addresses under which others reach port 8421 here, when they differ from the one listened on. Behind an ingress, which needs a host name for each node, `/dns4/HOST/tcp/443/tls/ws`, after an address for those inside.",
   },
   {
     name: "FEDERATION_ZONE",
@@ -316,29 +319,29 @@ export const SETTINGS: readonly Setting[] = [
   },
   {
     name: "FEDERATION_AUTO_JOIN",
-    key: "",
+    key: "autoJoin",
     kind: "boolean",
-    default: "",
+    default: "false",
     bare: true,
-    notYet: "nodes cannot join a formed federation",
-    description: "Admit new members without an operator.",
+    description: "A node that the layout does not list asks to be added by itself; otherwise an operator adds it.",
   },
   {
     name: "FEDERATION_STRICT_START",
-    key: "",
+    key: "strictStart",
     kind: "boolean",
-    default: "",
+    default: "false",
     bare: true,
-    notYet: "a start does not wait for peers to compare frontiers",
-    description: "Wait at start until enough peers have compared frontiers.",
+    description:
+      "Count after a start only once so many others have compared that every old copy of this disk is found. The price: a restart while another of three is down waits for it.",
   },
   {
     name: "LOG_RETENTION",
-    key: "",
+    key: "logRetentionMs",
     kind: "duration",
-    default: "",
-    notYet: "the log of deltas is kept whole",
-    description: "How long delta bodies are kept above the floor.",
+    default: "30d",
+    min: 1000,
+    max: 3650 * 24 * 3600 * 1000,
+    description: "How long the bodies of deltas are kept: for catching up, and for the state as of a time. What was deleted is let go of earlier.",
   },
   {
     name: "ENCRYPTION_KEY",

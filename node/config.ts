@@ -35,6 +35,9 @@ export interface Config {
   readonly consistencyLevel: Level;
   readonly syncIntervalMs: number;
   readonly gossipFanout: number;
+  readonly autoJoin: boolean;
+  readonly strictStart: boolean;
+  readonly logRetentionMs: number;
   readonly timeoutMs: number;
   readonly resonanceDecay: number;
   readonly hebbianRate: number;
@@ -242,9 +245,7 @@ function retiredAdvice(name: string): string | undefined {
 
 function readSetting(setting: Setting, given: Given | undefined, values: Record<string, unknown>, findings: Findings): void {
   if (setting.notYet !== undefined) {
-    if (given !== undefined && !(setting.kind === "boolean" && given.text === "false")) {
-      findings.warnings.push(`${given.label} has no effect yet in this version: ${setting.notYet}.`);
-    }
+    if (given !== undefined) findings.warnings.push(`${given.label} has no effect yet in this version: ${setting.notYet}.`);
     return;
   }
   const text = given?.text ?? setting.default;

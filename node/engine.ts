@@ -7,15 +7,23 @@ import type { Keyring } from "../crypto/keyring.ts";
 import type { Done, Effect, Proposal, ReadRequest, RequestId } from "../protocol/effects.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
-import type { Level, NodeId, Partition, WriterId } from "../protocol/ids.ts";
-import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, type MemberFields } from "../protocol/layout.ts";
-import type { Message } from "../protocol/message.ts";
-import { Replica } from "../protocol/replica.ts";
-import { ApiError } from "./errors.ts";
+import { type Level, type NodeId, type Partition, SYSTEM_TENANT, type WriterId } from "../protocol/ids.ts";
+import { decodeLayout, encodeLayout, type Layout, type LayoutSettings, layoutTag, type MemberFields, votersOf } from "../protocol/layout.ts";
+import { recovered, stepBetween } from "../protocol/layout-change.ts";
+import type { Message, MessageOf } from "../protocol/message.ts";
+import { Replica, type ToldBefore } from "../protocol/replica.ts";
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../protocol/version.ts";
+import { Changing } from "./changing.ts";
+import { Collecting } from "./collecting.ts";
+import { Copying } from "./copying.ts";
+import { ApiError, NotReplica } from "./errors.ts";
 import { Forming, layoutAlone } from "./forming.ts";
-import { Links, type PeerInfo } from "./links.ts";
+import { firstMember } from "./from-single.ts";
+import { LayoutQueue } from "./layout-queue.ts";
+import { Links, type PeerInfo, type Versions } from "./links.ts";
 import { Outbox } from "./outbox.ts";
 import type { GraphIndex, Log, Meter, Network, System } from "./ports.ts";
+import { Snapshots } from "./snapshots.ts";
 import type { Store, StoreSnapshot } from "./store/store.ts";
 
 export interface EngineSettings {
@@ -27,6 +35,12 @@ export interface EngineSettings {
   readonly layout: LayoutSettings;
   readonly consistency: Level;
   readonly syncIntervalMs: number;
+  /** FEDERATION_STRICT_START. */
+  readonly strictStart: boolean;
+  /** LOG_RETENTION, ms. */
+  readonly logRetentionMs: number;
+  /** Between two partitions that are looked at for what may be collected, ms. */
+  readonly collectPaceMs: number;
 }
 
 export interface EngineOptions {
@@ -40,8 +54,12 @@ export interface EngineOptions {
   readonly meter: Meter;
   readonly log: Log;
   readonly settings: EngineSettings;
+  /** Default: all this code speaks. */
+  readonly versions?: Versions;
   /** The disk failed or an invariant broke: nothing may be acknowledged any more, the process must end. */
   readonly onFatal: (error: Error) => void;
+  /** This disk is a copy of one that went on: it has a new incarnation now, and everything must be opened again on it. */
+  readonly onCopy: (reason: string) => void;
 }
 
 /** What a client's request waits for. */
@@ -56,6 +74,11 @@ interface Pending {
 const TICK_MS = 50;
 /** At the least between two gossiped "I have news", ms. */
 const NEWS_MS = 1000;
+/** Between two times that what others told is written down, and that a peer is told our layout, ms. */
+const TOLD_MS = 2000;
+const LAYOUT_AGAIN_MS = 500;
+/** After a snapshot that was wrong another one is asked for, ms. */
+const COPY_AGAIN_MS = 5000;
 
 export class Engine {
   readonly writer: WriterId;
@@ -64,11 +87,25 @@ export class Engine {
   readonly #pending = new Map<RequestId, Pending>();
   readonly #outbox: Outbox | undefined;
   readonly #compareAt = new Map<NodeId, number>();
+  readonly #layoutToldAt = new Map<NodeId, number>();
+  readonly #toldWritten = new Map<WriterId, number>();
+  readonly #toldBefore = new Map<WriterId, ToldBefore>();
+  #start: { readonly count: number; readonly id: string } = { count: 0, id: "" };
+  #hasCounted = false;
+  #vote: Uint8Array | undefined;
+  #toldAt = 0;
+  #adopting: Promise<void> = Promise.resolve();
   #replica: Replica | undefined;
   #forming: Forming | undefined;
+  #changing: Changing | undefined;
+  #collecting: Collecting | undefined;
+  #copying: Copying | undefined;
+  #snapshots: Snapshots | undefined;
+  #queue: LayoutQueue | undefined;
   #forwarded: (verified: VerifiedMessage) => void = () => undefined;
   #gone: (node: NodeId) => void = () => undefined;
   #lastRequest = 0;
+  #inDoubt = 0;
   #flushing = false;
   #newsAt = 0;
   #hasNews = false;
@@ -83,7 +120,12 @@ export class Engine {
       network: options.federation.network,
       keyring: options.federation.keyring,
       self: { name: options.settings.name, incarnation: options.store.incarnation, writer: this.writer, zone: options.settings.zone },
-      federation: () => ({ federation: this.layout?.federation ?? null, layoutVersion: this.layout?.version ?? 0 }),
+      versions: options.versions ?? { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION },
+      federation: () => ({
+        federation: this.layout?.federation ?? null,
+        layoutVersion: this.layout?.version ?? 0,
+        layoutTag: this.layout === undefined ? "" : layoutTag(this.layout),
+      }),
       meter: options.meter,
       log: options.log,
       onPeer: (peer, connected) => this.#guard(() => this.#peer(peer, connected)),
@@ -98,7 +140,8 @@ export class Engine {
       federation: () => (this.layout as Layout).federation,
       onFailure: (error) => this.#fatal(error),
     });
-    options.federation.network.onNews = (from) => this.#guard(() => this.#perform(this.#replica?.compareWith(from) ?? []));
+    options.federation.network.onNews = (from) =>
+      this.#guard(() => this.#perform(this.#replica?.compareWith(from, this.#o.system.monotonic()) ?? []));
   }
 
   get layout(): Layout | undefined {
@@ -116,6 +159,18 @@ export class Engine {
   get system(): System {
     return this.#o.system;
   }
+  /** Public ids of the secrets this node knows, the one it seals with first. */
+  get secretIds(): readonly string[] {
+    return this.#o.federation?.keyring.ids ?? [];
+  }
+  /** Requests executed here since the start that were answered in_doubt. */
+  get inDoubt(): number {
+    return this.#inDoubt;
+  }
+  /** Changes of the layout that wait; undefined on a single node, or before a layout holds. */
+  get queue(): LayoutQueue | undefined {
+    return this.#queue;
+  }
 
   /** Names that layout 1 still waits for. */
   waitingFor(): readonly string[] {
@@ -127,9 +182,19 @@ export class Engine {
   /** Loads the layout, or begins to form one. */
   async start(): Promise<void> {
     const { store, system } = this.#o;
+    this.#start = await store.beginStart((length) => system.randomBytes(length));
+    const counted = await store.meta("counted");
+    this.#hasCounted = counted !== undefined && Buffer.from(counted).toString() === store.incarnation;
+    this.#vote = await store.meta("vote");
     const stored = await store.meta("layout");
-    if (stored !== undefined) this.#run(decodeLayout(stored));
-    else if (this.links === undefined) await this.#adopt(layoutAlone(this.#member(), this.#o.settings.layout, system));
+    if (stored !== undefined) {
+      const layout = await this.#withIdentity(decodeLayout(stored));
+      for (const member of votersOf(layout)) {
+        const told = await store.told(member.writer);
+        if (told !== undefined) this.#toldBefore.set(member.writer, told);
+      }
+      this.#run(layout);
+    } else if (this.links === undefined) await this.#adopt(layoutAlone(this.#member(), this.#o.settings.layout, system));
     if (this.links !== undefined) {
       this.#forming = new Forming({
         ...this.#o,
@@ -140,8 +205,20 @@ export class Engine {
         onFailure: (error) => this.#fatal(error),
       });
       await this.#forming.start();
+      // Some may have come while the disk was read.
+      for (const peer of this.links.peers()) this.#forming.peer(peer, true);
     }
     this.#tick();
+  }
+
+  /** A single node that was given a secret lists itself again, under the identity that the others will know it by. */
+  async #withIdentity(layout: Layout): Promise<Layout> {
+    const { store, log } = this.#o;
+    const next = this.links === undefined ? undefined : firstMember(layout, this.#member());
+    if (next === undefined) return layout;
+    await store.putLayout(next.version, encodeLayout(next));
+    log.info({ version: next.version, federation: next.federation }, "this single node is the first member of a federation now; others can join it");
+    return next;
   }
 
   #member(): MemberFields {
@@ -157,6 +234,7 @@ export class Engine {
       pending.reject(new ApiError("in_doubt", "This node is stopping; retry at another node with the same Idempotency-Key."));
     this.#pending.clear();
     while (this.#flushing) await new Promise<void>((resolve) => this.#o.system.after(5, resolve));
+    await this.#snapshots?.stop();
     if (this.#o.store.staged.hasStaged) await this.#o.store.flush();
   }
 
@@ -193,11 +271,6 @@ export class Engine {
 
   send(to: NodeId, message: Message): boolean {
     return this.links?.send(to, message) ?? false;
-  }
-
-  /** Of a peer: its answer is "internal", and this log says why. */
-  requestFailed(error: unknown, from: NodeId, operation: string): void {
-    this.#o.log.error({ peer: from, operation, reason: error instanceof Error ? error.message : String(error) }, "a forwarded request failed here");
   }
 
   #request(onSnapshot: Pending["onSnapshot"], begin: (request: RequestId) => Effect[]): Promise<Done | undefined> {
@@ -246,11 +319,34 @@ export class Engine {
       case "refuse": {
         const pending = this.#pending.get(effect.request);
         this.#pending.delete(effect.request);
-        const code = effect.code === "not_replica" ? "catching_up" : effect.code === "too_large" ? "payload_too_large" : effect.code;
-        pending?.reject(new ApiError(code, effect.detail));
+        if (effect.code === "in_doubt") this.#inDoubt++;
+        if (effect.code === "not_replica") pending?.reject(new NotReplica(effect.detail));
+        else pending?.reject(new ApiError(effect.code === "too_large" ? "payload_too_large" : effect.code, effect.detail));
         break;
       }
+      case "copy":
+        void this.#becomeAnother(effect.reason);
+        break;
+      case "count":
+        void this.#count();
+        break;
+      case "behind":
+        this.#tellLayout(effect.peer);
+        break;
+      case "conflict":
+        this.#o.log.error(
+          { peer: effect.peer, version: effect.version },
+          "this peer goes by another layout of the same number: quorum stops on both sides until an operator chooses one with layout recover",
+        );
+        break;
+      case "fetch":
+        this.#copying?.begin(effect.partition);
+        break;
+      case "drop":
+        void this.#drop(effect.partition, effect.kind);
+        break;
       case "note":
+        if (effect.counted !== undefined) this.#o.meter.count("delta_refused", 1, effect.counted);
         this.#o.log[effect.level](effect.facts, effect.message);
         break;
     }
@@ -300,58 +396,127 @@ export class Engine {
   #peer(peer: PeerInfo, connected: boolean): void {
     const now = this.#o.system.monotonic();
     this.#forming?.peer(peer, connected);
-    if (this.#replica !== undefined) this.#perform(this.#replica.peer(peer.node, connected ? peer.writer : undefined, now));
-    if (connected) this.#tellLayout(peer);
-    else this.#gone(peer.node);
+    if (this.#replica !== undefined) this.#perform(this.#replica.peer(peer.node, connected ? peer.writer : undefined, now, peer.version));
+    this.#changing?.peer(peer, connected);
+    this.#layoutToldAt.delete(peer.node);
+    if (!connected) this.#gone(peer.node);
+    else if (peer.layoutVersion < (this.layout?.version ?? 0)) this.#tellLayout(peer.node);
   }
 
-  /** Whoever holds no layout learns ours: a node that is no member forwards by it. Listed names learn it through formation. */
-  #tellLayout(peer: PeerInfo): void {
-    if (this.layout !== undefined && peer.layoutVersion < this.layout.version)
-      this.links?.send(peer.node, { type: "layout", bytes: encodeLayout(this.layout) });
+  /** Whoever goes by an older layout, or by none, learns ours: a node that is no member forwards by it. Listed names learn the first through formation. */
+  #tellLayout(node: NodeId): void {
+    const now = this.#o.system.monotonic();
+    if (this.layout === undefined || now < (this.#layoutToldAt.get(node) ?? 0)) return;
+    this.#layoutToldAt.set(node, now + LAYOUT_AGAIN_MS);
+    this.links?.send(node, { type: "layout", bytes: encodeLayout(this.layout) });
   }
 
   #message(verified: VerifiedMessage, peer: PeerInfo): void {
-    const { message } = verified;
+    const { message, header } = verified;
+    if (header.layoutVersion < (this.layout?.version ?? 0)) this.#tellLayout(peer.node);
     switch (message.type) {
       case "formation":
         this.#forming?.receive(peer.node, message.bytes, this.layout);
         break;
       case "layout":
-        if (this.layout === undefined) this.#forming?.told(peer.node, decodeLayout(message.bytes));
+        this.#hearLayout(peer, decodeLayout(message.bytes));
+        break;
+      case "vote":
+        if (header.federation !== null && header.federation === this.layout?.federation) this.#changing?.receive(peer.writer, message.bytes);
         break;
       case "forward":
       case "forwarded":
         this.#forwarded(verified);
         break;
+      case "snapshot-want":
+        if (this.#replica?.connectedMembers().includes(peer.node)) void this.#serveSnapshot(peer.node, message);
+        break;
+      case "snapshot-part":
+        if (this.#replica?.connectedMembers().includes(peer.node)) void this.#copying?.received(peer.node, message);
+        break;
       default:
-        if (this.#replica !== undefined) this.#perform(this.#replica.receive(verified, this.#o.system.monotonic()));
+        if (this.#replica !== undefined) this.#perform(this.#replica.receive(verified, this.#o.system.monotonic(), this.#o.system.now()));
     }
   }
 
   // ---- layout --------------------------------------------------------------------------------------------------
 
-  /** Persisted before it is used. */
-  async #adopt(layout: Layout): Promise<void> {
-    try {
-      await this.#o.store.putMeta("layout", encodeLayout(layout));
-    } catch (error) {
-      this.#fatal(error as Error);
+  #hearLayout(peer: PeerInfo, layout: Layout): void {
+    const { layout: ours } = this;
+    if (ours === undefined && layout.version === 1) this.#forming?.told(peer.node, layout);
+    if (ours !== undefined && (layout.federation !== ours.federation || layout.version <= ours.version)) return;
+    if (ours === undefined && layout.version === 1) return;
+    // What follows ours must be a step from it, or an operator's word.
+    if (ours !== undefined && layout.version === ours.version + 1 && !layout.forced && stepBetween(ours, layout) === undefined) {
+      this.#o.log.warn({ peer: peer.node, version: layout.version }, "a layout that does not follow ours is not adopted");
       return;
     }
-    if (this.layout !== undefined) return;
-    this.#guard(() => this.#run(layout));
+    void this.#adopt(layout);
+  }
+
+  /** An operator goes on without members whose disks are lost for good, with no vote. @throws ApiError conflict, while one of them is connected */
+  async recover(lost: readonly string[]): Promise<Layout> {
+    const layout = this.layout;
+    if (layout === undefined) throw new ApiError("conflict", "There is no layout to recover.");
+    const living = layout.members.find((member) => lost.includes(member.name) && this.links?.peer(member.node)?.writer === member.writer);
+    if (living !== undefined) throw new ApiError("conflict", `${living.name} is connected: it is not lost. Remove it with layout remove.`);
+    const next = recovered(layout, lost);
+    this.#o.log.warn({ version: next.version, lost }, "an operator recovers the layout without a vote");
+    await this.#adopt(next);
+    this.#tellEverybody();
+    return next;
+  }
+
+  /** Persisted before it is used; one after the other. */
+  #adopt(layout: Layout): Promise<void> {
+    this.#adopting = this.#adopting.then(async () => {
+      if (this.#stopped || layout.version <= (this.layout?.version ?? 0)) return;
+      try {
+        await this.#o.store.putLayout(layout.version, encodeLayout(layout));
+      } catch (error) {
+        this.#fatal(error as Error);
+        return;
+      }
+      this.#guard(() => (this.#replica === undefined ? this.#run(layout) : this.#change(this.#replica, layout)));
+    });
+    return this.#adopting;
+  }
+
+  #change(replica: Replica, layout: Layout): void {
+    const { log, system } = this.#o;
+    log.info({ version: layout.version, phase: layout.phase, members: layout.members.map((member) => member.name) }, "layout holds");
+    this.#perform(replica.adopt(layout, system.monotonic()));
+    // Who is listed only now is met now.
+    const known = new Set(replica.connectedMembers());
+    for (const peer of this.links?.peers() ?? [])
+      if (!known.has(peer.node)) this.#perform(replica.peer(peer.node, peer.writer, system.monotonic(), peer.version));
+    this.#changing?.adopted(layout);
+    this.#finishCopies(replica);
+  }
+
+  #tellEverybody(): void {
+    this.#layoutToldAt.clear();
+    for (const peer of this.links?.peers() ?? []) this.#tellLayout(peer.node);
   }
 
   #run(layout: Layout): void {
-    const { store, log } = this.#o;
+    const { store, log, system } = this.#o;
     this.#replica = new Replica({
       writer: this.writer,
       layout,
       state: store.staged,
-      streams: [...store.streams.frontiers, ...store.streams.marks],
+      heads: store.streams.frontiers,
+      marks: store.streams.marks,
       highWater: store.highWater,
-      firstBarrier: 1 + Math.floor(this.#o.system.random() * 2 ** 48),
+      firstBarrier: 1 + Math.floor(system.random() * 2 ** 48),
+      wallLead: system.now() - system.monotonic(),
+      start: this.#start,
+      startAt: (count) => (count > this.#start.count ? null : store.startAt(count)),
+      toldBefore: (member) => this.#toldBefore.get(member),
+      ownSeqGivenUp: (partition) => store.ownHeads(partition).find((head) => head.writer === this.writer)?.seq ?? 0,
+      hasCounted: this.#hasCounted,
+      strictStart: this.#o.settings.strictStart,
+      secrets: this.#o.federation?.keyring.ids ?? [],
     });
     for (const name of ["replicationFactor", "resonanceDecay", "hebbianRate", "periodMs"] as const) {
       const [agreed, asked] = [layout[name], this.#o.settings.layout[name]];
@@ -361,15 +526,156 @@ export class Engine {
           "the layout was formed with another value than this node is configured with; the layout's is used",
         );
     }
-    const listed = layout.members.some((member) => member.writer === this.writer);
+    const listed = votersOf(layout).some((member) => member.writer === this.writer);
     log.info(
       { version: layout.version, federation: layout.federation, members: layout.members.length },
       listed ? "layout holds" : "this node is in no layout: it forwards",
     );
-    const now = this.#o.system.monotonic();
+    this.#perform(this.#replica.tick(system.monotonic(), system.now()));
+    this.#collecting = new Collecting({
+      ...this.#o,
+      replica: this.#replica,
+      retentionMs: this.#o.settings.logRetentionMs,
+      paceMs: () => this.#o.settings.collectPaceMs,
+      propose: (proposal) => this.propose(proposal),
+      onFailure: (error) => this.#fatal(error),
+    });
+    if (this.links !== undefined) {
+      this.#beginChanging(this.links, this.#replica);
+      this.#beginCopying(this.links, this.#replica);
+    }
     for (const peer of this.links?.peers() ?? []) {
-      this.#perform(this.#replica.peer(peer.node, peer.writer, now));
-      this.#tellLayout(peer);
+      this.#perform(this.#replica.peer(peer.node, peer.writer, system.monotonic(), peer.version));
+      if (peer.layoutVersion < layout.version) this.#tellLayout(peer.node);
+    }
+  }
+
+  // ---- snapshots of partitions ---------------------------------------------------------------------------------
+
+  #beginCopying(links: Links, replica: Replica): void {
+    const { store, system, log } = this.#o;
+    this.#snapshots = new Snapshots(store, system);
+    this.#copying = new Copying({
+      store,
+      system,
+      own: () => this.writer,
+      sources: (partition) => replica.snapshotSources(partition),
+      ask: (node, partition, id, after) => links.send(node, { type: "snapshot-want", partition, id, after }),
+      copied: (partition, heads) => this.#guard(() => this.#perform(replica.fetched(partition, heads, store.staged.highWater, system.monotonic()))),
+      failed: (partition, reason, source, detail) => {
+        log.warn({ partition, source, reason, detail }, "a snapshot of a partition did not come");
+        if (reason === "behind") this.#guard(() => this.#perform(replica.fetched(partition, undefined, replica.highWater, system.monotonic())));
+        // What was cleared for it can only be filled by another one.
+        else system.after(COPY_AGAIN_MS, () => this.#guard(() => this.#copying?.begin(partition)));
+      },
+      onFailure: (error) => this.#fatal(error),
+    });
+    this.#finishCopies(replica);
+  }
+
+  /** What a crash interrupted is taken up again, or given up when this node does not keep the partition any more. */
+  #finishCopies(replica: Replica): void {
+    for (const partition of this.#o.store.incomplete.keys()) {
+      if (replica.takesUp(partition)) this.#copying?.begin(partition);
+      else void this.#drop(partition, "heads");
+    }
+  }
+
+  async #serveSnapshot(to: NodeId, want: MessageOf<"snapshot-want">): Promise<void> {
+    try {
+      const part = await (this.#snapshots as Snapshots).part(to, want);
+      this.#o.meter.count("sync_operation", 1, "snapshot");
+      this.links?.send(to, { type: "snapshot-part", ...part });
+    } catch (error) {
+      this.#fatal(error as Error);
+    }
+  }
+
+  #beginChanging(links: Links, replica: Replica): void {
+    const { store, system, log } = this.#o;
+    this.#queue = new LayoutQueue({
+      reader: () => store.stagedReader(SYSTEM_TENANT, replica.layout),
+      propose: (proposal) => this.propose(proposal),
+      system,
+      log,
+    });
+    this.#changing = new Changing(
+      {
+        ...this.#o,
+        links,
+        replica,
+        queue: this.#queue,
+        writer: this.writer,
+        onDecided: (layout) => void this.#adopt(layout).then(() => this.#tellEverybody()),
+        guard: (run) => this.#guard(run),
+        onFailure: (error) => this.#fatal(error),
+      },
+      this.#vote,
+    );
+  }
+
+  // ---- repair asked for ----------------------------------------------------------------------------------------
+
+  /** Compares with every connected member now, as every few seconds by itself. @returns with how many */
+  compareNow(): number {
+    const { replica } = this;
+    if (replica === undefined) return 0;
+    const nodes = replica.connectedMembers();
+    this.#guard(() => {
+      for (const node of nodes) this.#perform(replica.compareWith(node, this.#o.system.monotonic()));
+    });
+    return nodes.length;
+  }
+
+  // ---- starting, counting, giving up ----------------------------------------------------------------------------
+
+  /** Others have heard of more than this disk knows: what it holds stays, under a new incarnation, and everything begins again (P4). */
+  async #becomeAnother(reason: string): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#cancelTick();
+    const { store, system, log } = this.#o;
+    log.error({ reason, incarnation: store.incarnation }, "this disk is a copy of one that went on: it goes on under a new incarnation");
+    try {
+      await store.renewIncarnation((length) => system.randomBytes(length));
+    } catch (error) {
+      this.#o.onFatal(error as Error);
+      return;
+    }
+    this.#o.onCopy(reason);
+  }
+
+  async #count(): Promise<void> {
+    try {
+      await this.#o.store.putMeta("counted", new TextEncoder().encode(this.#o.store.incarnation));
+    } catch (error) {
+      this.#fatal(error as Error);
+      return;
+    }
+    this.#guard(() => this.#perform(this.#replica?.counted(this.#o.system.monotonic()) ?? []));
+  }
+
+  async #drop(partition: Partition, kind: "heads" | "marks"): Promise<void> {
+    try {
+      await this.#o.store.dropPartition(partition, kind === "heads" ? "replica" : "witness", this.writer);
+    } catch (error) {
+      this.#fatal(error as Error);
+      return;
+    }
+    this.#guard(() => this.#replica?.dropped(partition, kind));
+  }
+
+  /** What the members told, so that a start of theirs, or of ours, can be compared with it. */
+  #writeTold(now: number): void {
+    if (now < this.#toldAt) return;
+    this.#toldAt = now + TOLD_MS;
+    const replica = this.#replica as Replica;
+    for (const member of votersOf(replica.layout)) {
+      const revision = replica.toldRevision(member.writer);
+      const told = revision === this.#toldWritten.get(member.writer) ? undefined : replica.toldBy(member.writer);
+      if (told === undefined) continue;
+      this.#toldWritten.set(member.writer, revision);
+      this.#o.store.putTold(member.writer, told).catch((error: Error) => this.#fatal(error));
     }
   }
 
@@ -381,7 +687,11 @@ export class Engine {
       const now = this.#o.system.monotonic();
       this.#forming?.tick(now);
       if (this.#replica !== undefined) {
-        this.#perform(this.#replica.tick(now));
+        this.#perform(this.#replica.tick(now, this.#o.system.now()));
+        this.#changing?.tick(now);
+        this.#copying?.tick();
+        this.#collecting?.tick(now);
+        this.#writeTold(now);
         this.#compare(now);
         this.#news(now);
       }
@@ -395,7 +705,7 @@ export class Engine {
       const at = this.#compareAt.get(node);
       if (at !== undefined && now < at) continue;
       this.#compareAt.set(node, now + this.#o.settings.syncIntervalMs * (0.5 + this.#o.system.random()));
-      if (at !== undefined) this.#perform((this.#replica as Replica).compareWith(node));
+      if (at !== undefined) this.#perform((this.#replica as Replica).compareWith(node, now));
     }
   }
 

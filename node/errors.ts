@@ -8,6 +8,7 @@ export const API_CODES = {
   method_not_allowed: 405,
   conflict: 409,
   idempotency_key_reused: 409,
+  idempotency_key_expired: 409,
   payload_too_large: 413,
   unsupported_media_type: 415,
   validation_failed: 422,
@@ -41,5 +42,12 @@ export class ApiError extends Error {
     this.status = API_CODES[code];
     this.errors = more.errors;
     this.retryAfter = more.retryAfter ?? (this.status === 503 ? 1 : undefined);
+  }
+}
+
+/** This node does not execute for the partition, or does not any more: another one may. Never leaves the router. */
+export class NotReplica extends ApiError {
+  constructor(detail: string) {
+    super("catching_up", detail);
   }
 }

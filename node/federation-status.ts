@@ -1,11 +1,12 @@
 /** What this node can say of itself and its peers, computed from frontiers and reports, never from belief. */
-import type { Partition } from "../protocol/ids.ts";
-import { type Group, groupOf, type Layout } from "../protocol/layout.ts";
-import { quorumOf } from "../protocol/quorum.ts";
+import type { Partition, WriterId } from "../protocol/ids.ts";
+import type { Kind } from "../protocol/knowledge.ts";
+import { audienceOf, countingGroups, type Group, groupOf, type Layout, type Member, PARTITIONS, votersOf } from "../protocol/layout.ts";
 import { PROTOCOL_VERSION } from "../protocol/version.ts";
 import type { Engine } from "./engine.ts";
+import { layoutStatus, progressOf } from "./layout-admin.ts";
 import type { Network } from "./ports.ts";
-import type { FederationStatus, LayoutStatus, PartitionStatus, PeerStatus, Readiness } from "./status.ts";
+import type { FederationStatus, PartitionStatus, PeerStatus, Readiness } from "./status.ts";
 
 /** Records a fingerprint is computed over without being asked for, over all partitions: some 10 ms. */
 const CHEAP_RECORDS = 2_000;
@@ -18,7 +19,7 @@ const HEARING_MS = 2_000;
 export class FederationView {
   readonly #engine: Engine;
   readonly #network: Network | undefined;
-  readonly #self: { readonly id: string; readonly version: string };
+  readonly #self: { readonly id: string; readonly version: string; readonly asksToJoin: () => boolean };
   /** The last fingerprint of a partition and the frontier it stands for. */
   readonly #fingerprints = new Map<Partition, { frontier: string; fingerprint: string }>();
   readonly #lastSeen = new Map<string, number>();
@@ -30,7 +31,11 @@ export class FederationView {
   #lackingSince: number | undefined;
   #layoutSince: number | undefined;
 
-  constructor(engine: Engine, network: Network | undefined, self: { readonly id: string; readonly version: string }) {
+  constructor(
+    engine: Engine,
+    network: Network | undefined,
+    self: { readonly id: string; readonly version: string; readonly asksToJoin: () => boolean },
+  ) {
     this.#engine = engine;
     this.#network = network;
     this.#self = self;
@@ -44,10 +49,11 @@ export class FederationView {
     if (replica === undefined || layout === undefined) return;
     const now = system.monotonic();
     this.#observeCatchUp(now);
+    this.#forgetStrangers(layout);
     for (const partition of replica.partitions()) {
       if (replica.role(partition) !== "replica") continue;
       const heads = replica.ownHeads(partition);
-      for (const member of groupOf(layout, partition).members) {
+      for (const member of audienceOf(layout, partition)) {
         if (member.writer === this.#engine.writer) continue;
         const name = `${member.writer}/${partition}`;
         const lacks = (target: readonly (readonly [string, number])[]): boolean =>
@@ -61,6 +67,16 @@ export class FederationView {
     }
   }
 
+  /** Who has left, and partitions that moved elsewhere, are behind in nothing. */
+  #forgetStrangers(layout: Layout): void {
+    for (const name of this.#behind.keys()) {
+      const [writer, partition] = name.split("/");
+      const at = Number(partition) as Partition;
+      const keeps = this.#engine.replica?.role(at) === "replica";
+      if (!keeps || !audienceOf(layout, at).some((member) => member.writer === writer)) this.#behind.delete(name);
+    }
+  }
+
   #observeCatchUp(now: number): void {
     const { replica, layout } = this.#engine;
     this.#layoutSince ??= now;
@@ -69,7 +85,7 @@ export class FederationView {
       return;
     }
     this.#lackingSince = undefined;
-    const everybodyIsHere = (replica?.connectedMembers().length ?? 0) + 1 >= (layout?.members.length ?? 1);
+    const everybodyIsHere = (replica?.connectedMembers().length ?? 0) + 1 >= (layout === undefined ? 1 : votersOf(layout).length);
     if (everybodyIsHere || now - this.#layoutSince >= HEARING_MS) this.#caughtUp = true;
   }
 
@@ -83,18 +99,26 @@ export class FederationView {
         incarnation: store.incarnation,
         writer: this.#engine.writer,
         role: this.#role(),
+        standing: this.#engine.replica?.standing ?? "unlisted",
+        asks_to_join: this.#self.asksToJoin(),
+        secret_ids: this.#engine.secretIds,
         zone: settings.zone,
         version: this.#self.version,
         protocol_version: PROTOCOL_VERSION,
       },
       layout: layout === undefined ? null : layoutStatus(layout),
+      moving: progressOf(this.#engine),
+      conflict: this.#engine.replica?.conflict ?? null,
       waiting_for: this.#engine.waitingFor(),
       consistency: settings.consistency,
       peers: this.#peers(),
       quorum: this.#quorum(),
       sync_lag_seconds: this.#lagSeconds(),
       completeness: this.#completeness(),
-      witness: { held_deltas: sealed.deltas, held_bytes: sealed.bytes },
+      witness: { held_deltas: sealed.deltas, held_bytes: sealed.bytes, waits_for: this.#witnessWaitsFor() },
+      clock_ahead_ms: this.#clockAheadMs(),
+      in_doubt_total: this.#engine.inDoubt,
+      copying: this.#engine.replica?.fetching().length ?? 0,
       partitions: await this.#partitions(ask.fingerprints),
     };
   }
@@ -116,13 +140,18 @@ export class FederationView {
   readiness(): Readiness {
     const { layout } = this.#engine;
     const reasons: string[] = [];
+    const standing = layout === undefined ? undefined : this.#engine.replica?.standing;
+    if (standing === "comparing") reasons.push(this.#whyComparing());
+    if (standing === "refilling") reasons.push(this.#whyRefilling());
     if (layout === undefined) {
       const waiting = this.#engine.waitingFor();
       reasons.push(waiting.length > 0 ? `layout 1 waits for ${waiting.join(", ")}` : "no layout is known yet");
     }
     const lacking = this.#engine.replica?.lacking().length ?? 0;
     const behindMs = this.#lackingSince === undefined ? 0 : this.#engine.system.monotonic() - this.#lackingSince;
-    if (layout !== undefined && !this.#caughtUp)
+    if (reasons.length > 0) {
+      // Said already, and better.
+    } else if (!this.#caughtUp)
       reasons.push(
         lacking === 0
           ? "started a moment ago: hearing what the others hold"
@@ -139,21 +168,32 @@ export class FederationView {
     const { layout } = this.#engine;
     if (layout === undefined) return this.#engine.settings.firstMembers.length > 0 ? "forming" : "gateway";
     if (this.#network === undefined) return "single";
-    return layout.members.some((member) => member.writer === this.#engine.writer) ? "member" : "gateway";
+    if (isIn(layout.members, this.#engine.writer)) return "member";
+    return isIn(votersOf(layout), this.#engine.writer) ? "joining" : "gateway";
+  }
+
+  #whyComparing(): string {
+    const { replica, layout, settings } = this.#engine;
+    const here = replica?.connectedMembers().length ?? 0;
+    const others = layout === undefined ? 0 : votersOf(layout).length - 1;
+    const what = "started, and not yet compared with the others what this disk knows, so it does not count (reads at one work)";
+    if (here === 0) return `${what}: no other member is connected`;
+    return settings.strictStart ? `${what}: ${here} of ${others} others are connected, and FEDERATION_STRICT_START waits for more` : what;
+  }
+
+  #whyRefilling(): string {
+    return `this disk was empty or replaced: it takes back what it must hold before it counts (${(this.#completeness() * 100).toFixed(1)} % of what is known is here)`;
   }
 
   #peers(): PeerStatus[] {
     const { layout, links, replica } = this.#engine;
     const rows = new Map<string, PeerStatus>();
     const connected = new Set<string>(this.#network?.connected() ?? []);
-    for (const member of layout?.members ?? []) {
+    for (const member of layout === undefined ? [] : votersOf(layout)) {
       if (member.writer === this.#engine.writer || member.node === this.#self.id) continue;
       // Connected under another incarnation (its disk was lost), it does not count: not healthy.
       const live = links?.peer(member.node)?.writer === member.writer && connected.has(member.node);
-      rows.set(
-        member.node,
-        this.#peer(member, "member", connected.has(member.node), live, replica === undefined ? 0 : this.#behindOf(member.writer)),
-      );
+      rows.set(member.node, this.#peer(member, "member", connected.has(member.node), live, replica === undefined ? 0 : this.#behindOf(member)));
     }
     for (const peer of links?.peers() ?? [])
       if (!rows.has(peer.node)) rows.set(peer.node, this.#peer(peer, "gateway", connected.has(peer.node), connected.has(peer.node), 0));
@@ -161,14 +201,15 @@ export class FederationView {
   }
 
   #peer(
-    peer: { node: string; name: string; incarnation: string; zone: string },
+    peer: Pick<Member, "node" | "name" | "incarnation" | "zone" | "writer">,
     role: PeerStatus["role"],
     connected: boolean,
     healthy: boolean,
     behind: number,
   ): PeerStatus {
-    const latency = this.#network?.latencyMs(peer.node as Parameters<Network["latencyMs"]>[0]);
-    const seen = connected ? this.#engine.system.now() : this.#lastSeen.get(peer.node);
+    const { replica, links, system } = this.#engine;
+    const latency = this.#network?.latencyMs(peer.node);
+    const seen = connected ? system.now() : this.#lastSeen.get(peer.node);
     return {
       id: peer.node,
       name: peer.name,
@@ -180,55 +221,120 @@ export class FederationView {
       latency_ms: latency === undefined || !connected ? null : Math.round(latency * 100) / 100,
       last_seen: seen === undefined ? null : new Date(seen).toISOString(),
       behind,
+      lag_seconds: this.#lagSeconds(peer.writer),
+      counts: replica?.counting().includes(peer.writer) ?? false,
+      protocol_version: connected ? (links?.peer(peer.node)?.version ?? null) : null,
+      secret_ids: replica?.secretsOf(peer.writer) ?? [],
     };
   }
 
   /** Deltas of the partitions we share that this member has not reported. */
-  #behindOf(member: string): number {
+  #behindOf({ writer }: Pick<Member, "writer">): number {
     const { replica, layout } = this.#engine;
     let behind = 0;
     for (const partition of replica?.partitions() ?? []) {
-      if (!groupOf(layout as Layout, partition).members.some((other) => other.writer === member)) continue;
-      for (const head of replica?.ownHeads(partition) ?? [])
-        behind += Math.max(0, head.seq - (replica?.heldBy(member as typeof head.writer, partition, head.writer) ?? 0));
+      if (!isIn(audienceOf(layout as Layout, partition), writer)) continue;
+      for (const kind of this.#kinds(partition))
+        for (const head of replica?.ownHeads(partition, kind) ?? [])
+          behind += Math.max(0, head.seq - (replica?.heldBy(writer, partition, head.writer) ?? 0));
     }
     return behind;
   }
 
-  #quorum(): FederationStatus["quorum"] {
-    const { layout } = this.#engine;
-    if (layout === undefined) return { available: false, short_groups: 0, group_size: 0, quorum: 0 };
-    const live = (group: Group): number =>
-      group.members.filter((member) => member.writer === this.#engine.writer || this.#engine.links?.peer(member.node)?.writer === member.writer)
-        .length;
-    let available = true;
-    let short = 0;
-    const wanted = 2 * layout.replicationFactor - 1;
-    for (let partition = 0; partition < 256; partition++) {
-      const group = groupOf(layout, partition as Partition);
-      if (group.size < wanted) short++;
-      if (live(group) < group.quorum) available = false;
-    }
-    const size = groupOf(layout, 0 as Partition).size;
-    return { available, short_groups: short, group_size: size, quorum: quorumOf(size) };
+  /** As a replica it knows all that it must know of others; a node that is both while the layout changes counts once. */
+  #kinds(partition: Partition): Kind[] {
+    const [role] = this.#engine.replica?.keeps(partition) ?? [];
+    return role === undefined ? [] : [role === "replica" ? "heads" : "marks"];
   }
 
-  #lagSeconds(): number {
+  /** Every group that must agree, the old and the next one while a change is joint. */
+  #quorum(): FederationStatus["quorum"] {
+    const { layout, replica } = this.#engine;
+    if (layout === undefined) return { available: false, short_groups: 0, short_copies: 0, group_size: 0, quorum: 0 };
+    const counting = new Set(replica?.counting() ?? []);
+    const satisfied = ({ members, quorum }: Group): boolean => members.filter(({ writer }) => counting.has(writer)).length >= quorum;
+    let available = replica?.conflict === undefined;
+    let short = 0;
+    let smallest = groupOf(layout, PARTITIONS[0]!);
+    const wanted = 2 * layout.replicationFactor - 1;
+    for (const partition of PARTITIONS) {
+      if (!countingGroups(layout, partition).every(satisfied)) available = false;
+      if (partition === PARTITIONS.at(-1)) continue;
+      const group = groupOf(layout, partition);
+      if (group.size < wanted) short++;
+      if (group.size < smallest.size) smallest = group;
+    }
+    return { available, short_groups: short, short_copies: this.#shortCopies(layout, counting), group_size: smallest.size, quorum: smallest.quorum };
+  }
+
+  /** A full replica that has lacked something for long, or is not there, is no copy to rely on. */
+  #shortCopies(layout: Layout, counting: ReadonlySet<WriterId>): number {
+    const { replica, writer: self } = this.#engine;
+    const now = this.#engine.system.monotonic();
+    const lacksLong = ({ writer }: Member, partition: Partition): boolean => {
+      const since = this.#behind.get(`${writer}/${partition}`)?.since;
+      return since !== undefined && now - since > BEHIND_MS;
+    };
+    let short = 0;
+    for (const partition of replica?.partitions() ?? []) {
+      if (partition === PARTITIONS.at(-1) || replica?.role(partition) !== "replica") continue;
+      const whole = groupOf(layout, partition).replicas.filter(
+        (member) => counting.has(member.writer) && (member.writer === self || !lacksLong(member, partition)),
+      );
+      if (whole.length < layout.replicationFactor) short++;
+    }
+    return short;
+  }
+
+  /** What a full replica lacks of what is kept here for it. */
+  #witnessWaitsFor(): { readonly name: string; readonly deltas: number }[] {
+    const { replica, layout, store, writer: self } = this.#engine;
+    const waits = new Map<string, number>();
+    if (replica === undefined || layout === undefined) return [];
+    for (const partition of replica.partitions()) {
+      if (store.staged.sealedTotals(partition).deltas === 0) continue;
+      const replicas = new Set(countingGroups(layout, partition).flatMap((group) => group.replicas));
+      for (const { writer, seq } of replica.ownHeads(partition, "marks"))
+        for (const member of replicas) {
+          if (member.writer === self) continue;
+          const lacks = seq - replica.heldBy(member.writer, partition, writer);
+          if (lacks > 0) waits.set(member.name, (waits.get(member.name) ?? 0) + lacks);
+        }
+    }
+    return [...waits].map(([name, deltas]) => ({ name, deltas })).sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #clockAheadMs(): number | null {
+    const { replica, system } = this.#engine;
+    const ahead = replica?.clockAheadMs(system.now(), system.monotonic());
+    return ahead === undefined ? null : Math.round(ahead);
+  }
+
+  /** @param member of this one only */
+  #lagSeconds(member?: WriterId): number {
     const now = this.#engine.system.monotonic();
     let oldest = 0;
-    for (const { since } of this.#behind.values()) oldest = Math.max(oldest, now - since);
+    for (const [name, { since }] of this.#behind) if (member === undefined || name.startsWith(`${member}/`)) oldest = Math.max(oldest, now - since);
     return Math.round(oldest) / 1000;
   }
 
+  /** Of every stream of the partitions kept here: how far it is held, of how far it is known to go anywhere. */
   #completeness(): number {
     const { replica } = this.#engine;
     if (replica === undefined) return 0;
     let known = 0;
     let held = 0;
-    for (const partition of replica.partitions()) for (const head of replica.ownHeads(partition)) held += head.seq;
-    known = held;
-    for (const pull of replica.lacking())
-      known += pull.known - (replica.ownHeads(pull.partition).find((head) => head.writer === pull.writer)?.seq ?? 0);
+    for (const partition of PARTITIONS) {
+      const kinds = this.#kinds(partition);
+      if (kinds.length === 0) continue;
+      const told = new Map(replica.toldOf(partition));
+      for (const { writer, seq } of kinds.flatMap((kind) => replica.ownHeads(partition, kind))) {
+        held += seq;
+        known += Math.max(seq, told.get(writer) ?? 0);
+        told.delete(writer);
+      }
+      for (const seq of told.values()) known += seq;
+    }
     return known === 0 ? 1 : held / known;
   }
 
@@ -268,14 +374,6 @@ export class FederationView {
   }
 }
 
-function layoutStatus(layout: Layout): LayoutStatus {
-  return {
-    version: layout.version,
-    federation_id: layout.federation,
-    replication_factor: layout.replicationFactor,
-    resonance_decay: layout.resonanceDecay,
-    hebbian_rate: layout.hebbianRate,
-    period_ms: layout.periodMs,
-    members: layout.members.map(({ node, name, incarnation, zone, weight }) => ({ id: node, name, incarnation, zone, weight })),
-  };
+function isIn(members: readonly Member[], writer: string): boolean {
+  return members.some((member) => member.writer === writer);
 }

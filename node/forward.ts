@@ -6,8 +6,8 @@ import type { Keyring } from "../crypto/keyring.ts";
 import { openWith, sealWith } from "../crypto/seal.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
 import { LEVELS, type Level, type NodeId } from "../protocol/ids.ts";
-import { PENDING_REQUESTS_MAX } from "../protocol/limits.ts";
-import { type ApiCode, ApiError } from "./errors.ts";
+import { FORWARD_TIMEOUT_MAX_MS, IDEMPOTENCY_KEY_MAX_CHARS, PENDING_REQUESTS_MAX } from "../protocol/limits.ts";
+import { API_CODES, type ApiCode, ApiError } from "./errors.ts";
 import type { Call, Outcome, System } from "./ports.ts";
 
 /** A replica's refusal that another replica may not share. */
@@ -27,10 +27,12 @@ export interface ForwardOptions {
   readonly self: NodeId;
   readonly system: System;
   readonly send: (to: NodeId, message: { type: "forward" | "forwarded"; id: number; sealed: Uint8Array }) => boolean;
+  /** Whether the arguments are those of the operation: the sender only claims to have checked them. */
+  readonly accepts: (operation: string, args: unknown) => boolean;
+  /** What a peer sent cannot be used; counted and logged. */
+  readonly refuse: (from: NodeId, code: "MALFORMED" | "FOREIGN" | "FORWARD_FAILED", detail: string, facts?: object) => void;
   /** Runs a request here, as a replica. @throws ApiError */
   readonly execute: (operation: string, args: unknown, call: Call) => Promise<Outcome<unknown>>;
-  /** A request of a peer ended in something that is no refusal: a disk that does not read, or arguments that no HTTP layer checked. */
-  readonly onFailure: (error: unknown, from: NodeId, operation: string) => void;
 }
 
 interface Waiting {
@@ -113,8 +115,11 @@ export class Forward {
   #answered(from: NodeId, id: number, sealed: Uint8Array): void {
     const waiting = this.#waiting.get(id);
     if (waiting === undefined || waiting.to !== from) return;
-    const answer = this.#open(id, from, this.#o.self, sealed) as Answer | undefined;
-    if (answer === undefined) return;
+    const answer = this.#open(id, from, this.#o.self, sealed);
+    if (!isAnswer(answer)) {
+      if (answer !== undefined) this.#o.refuse(from, "MALFORMED", "an answer to a forwarded request that is none");
+      return;
+    }
     this.#waiting.delete(id);
     waiting.cancelTimeout();
     if ("ok" in answer) waiting.resolve(answer.ok);
@@ -126,12 +131,20 @@ export class Forward {
   }
 
   async #serve(from: NodeId, id: number, sealed: Uint8Array): Promise<void> {
-    const request = this.#open(id, from, this.#o.self, sealed) as Request | undefined;
-    if (request === undefined || !isRequest(request)) return;
-    let answer: Answer;
+    const request = this.#open(id, from, this.#o.self, sealed);
+    if (request === undefined) return;
+    if (!isRequest(request)) {
+      this.#o.refuse(from, "MALFORMED", "a forwarded request that is none");
+      return;
+    }
+    let answer: Uint8Array;
     this.#serving++;
     try {
       if (this.#serving > PENDING_REQUESTS_MAX) throw new ApiError("overloaded", "This replica has too many unanswered requests.");
+      if (!this.#o.accepts(request.operation, request.args)) {
+        this.#o.refuse(from, "MALFORMED", "a forwarded request whose arguments are not those of its operation");
+        throw new ApiError("bad_request", `This replica does not take these arguments for ${request.operation}; it may run an older version.`);
+      }
       const deadline = this.#o.system.monotonic() + request.timeoutMs;
       const call: Call = {
         tenant: request.tenant,
@@ -141,16 +154,21 @@ export class Forward {
         requestId: request.requestId,
         deadline,
       };
-      answer = { ok: await this.#o.execute(request.operation, request.args, call) };
+      answer = this.#seal(id, this.#o.self, from, { ok: await this.#o.execute(request.operation, request.args, call) } satisfies Answer);
     } catch (error) {
-      // One request fails, not this process: otherwise a single member could end every replica that it may ask.
-      if (!(error instanceof ApiError)) this.#o.onFailure(error, from, request.operation);
-      const refusal = error instanceof ApiError ? error : new ApiError("internal", "The replica that was asked could not answer; its log says why.");
-      answer = { error: { code: refusal.code, detail: refusal.message } };
+      answer = this.#seal(id, this.#o.self, from, { error: this.#refusalOf(error, from) } satisfies Answer);
     } finally {
       this.#serving--;
     }
-    this.#o.send(from, { type: "forwarded", id, sealed: this.#seal(id, this.#o.self, from, answer) });
+    this.#o.send(from, { type: "forwarded", id, sealed: answer });
+  }
+
+  /** A fault of ours ends this request and not the process, as it would over HTTP: whoever can send it once can send it to every replica. */
+  #refusalOf(error: unknown, from: NodeId): { readonly code: ApiCode; readonly detail: string } {
+    if (error instanceof ApiError) return { code: error.code, detail: error.message };
+    const at = error instanceof Error ? (error.stack ?? "").split("\n").filter((line) => line.trimStart().startsWith("at ")) : [];
+    this.#o.refuse(from, "FORWARD_FAILED", "a forwarded request could not be executed", { fault: (error as Error).name, at: at.slice(0, 8) });
+    return { code: "internal", detail: "Something went wrong at the replica that executed this request." };
   }
 
   #seal(id: number, from: NodeId, to: NodeId, value: unknown): Uint8Array {
@@ -163,25 +181,64 @@ export class Forward {
     );
   }
 
-  /** Undefined: not sealed by a member for this node; dropped, the asker times out. */
+  /** Undefined: not sealed by a holder of the secret for this node, or not JSON; the asker times out. */
   #open(id: number, from: NodeId, to: NodeId, sealed: Uint8Array): unknown {
+    let plain: Uint8Array;
     try {
-      return JSON.parse(words.decode(openWith(this.#o.keyring, "forward", sealed, text.encode(`${id} ${from} ${to}`))));
+      plain = openWith(this.#o.keyring, "forward", sealed, text.encode(`${id} ${from} ${to}`));
     } catch {
+      this.#o.refuse(from, "FOREIGN", "a forwarded request that does not open under our secrets for this node");
+      return undefined;
+    }
+    try {
+      return JSON.parse(words.decode(plain));
+    } catch {
+      this.#o.refuse(from, "MALFORMED", "a forwarded request that is not JSON");
       return undefined;
     }
   }
 }
 
-function isRequest(value: Request): boolean {
+function isRequest(value: unknown): value is Request {
+  if (typeof value !== "object" || value === null) return false;
+  const { operation, tenant, key, requestId, timeoutMs, level, token } = value as Partial<Record<keyof Request, unknown>>;
   return (
-    typeof value.operation === "string" &&
-    typeof value.tenant === "string" &&
-    typeof value.key === "string" &&
-    typeof value.requestId === "string" &&
-    typeof value.timeoutMs === "number" &&
-    value.timeoutMs > 0 &&
-    (value.level === null || LEVELS.includes(value.level)) &&
-    (value.token === null || typeof value.token === "string")
+    typeof operation === "string" &&
+    typeof tenant === "string" &&
+    typeof key === "string" &&
+    key.length <= IDEMPOTENCY_KEY_MAX_CHARS &&
+    typeof requestId === "string" &&
+    typeof timeoutMs === "number" &&
+    timeoutMs > 0 &&
+    timeoutMs <= FORWARD_TIMEOUT_MAX_MS &&
+    (level === null || LEVELS.includes(level as Level)) &&
+    (token === null || typeof token === "string")
+  );
+}
+
+function isAnswer(value: unknown): value is Answer {
+  if (typeof value !== "object" || value === null) return false;
+  const { ok, error } = value as { ok?: unknown; error?: { code?: unknown; detail?: unknown } | null };
+  if (ok !== undefined) return isOutcome(ok);
+  return typeof error === "object" && error !== null && typeof error.detail === "string" && Object.hasOwn(API_CODES, String(error.code));
+}
+
+/** What the client's answer is made of. `value` is the operation's, and whoever executed it is believed. */
+function isOutcome(value: unknown): value is Outcome<unknown> {
+  if (typeof value !== "object" || value === null) return false;
+  const { level, acks, token, node } = value as {
+    level?: unknown;
+    acks?: { replicas?: unknown; witnesses?: unknown } | null;
+    token?: unknown;
+    node?: unknown;
+  };
+  const areCounts = typeof acks === "object" && acks !== null && Number.isSafeInteger(acks.replicas) && Number.isSafeInteger(acks.witnesses);
+  return (
+    LEVELS.includes(level as Level) &&
+    areCounts &&
+    typeof token === "string" &&
+    token.length < 32_000 &&
+    /^[A-Za-z0-9_-]*$/.test(token) &&
+    typeof node === "string"
   );
 }

@@ -8,7 +8,7 @@ import { ProtocolError } from "../protocol/errors.ts";
 import { encodeFrame, openFrame, type VerifiedMessage } from "../protocol/frame.ts";
 import type { FederationId, Incarnation, NodeId, WriterId } from "../protocol/ids.ts";
 import type { Message, MessageOf } from "../protocol/message.ts";
-import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../protocol/version.ts";
+import { HELLO_VERSION } from "../protocol/version.ts";
 import type { Log, Meter, Network } from "./ports.ts";
 
 export interface PeerInfo {
@@ -18,13 +18,22 @@ export interface PeerInfo {
   readonly writer: WriterId;
   readonly zone: string;
   readonly layoutVersion: number;
+  /** Protocol version spoken with it: the highest that both know. */
+  readonly version: number;
+}
+
+/** Protocol versions this node speaks. */
+export interface Versions {
+  readonly min: number;
+  readonly max: number;
 }
 
 export interface LinksOptions {
   readonly network: Network;
   readonly keyring: Keyring;
   readonly self: { readonly name: string; readonly incarnation: Incarnation; readonly writer: WriterId; readonly zone: string };
-  readonly federation: () => { readonly federation: FederationId | null; readonly layoutVersion: number };
+  readonly federation: () => { readonly federation: FederationId | null; readonly layoutVersion: number; readonly layoutTag: string };
+  readonly versions: Versions;
   readonly meter: Meter;
   readonly log: Log;
   readonly onPeer: (peer: PeerInfo, connected: boolean) => void;
@@ -52,15 +61,29 @@ export class Links {
 
   /** False: not connected or its queue is full; repair finds what was in it. */
   send(to: NodeId, message: Message): boolean {
-    return this.sendFrame(to, this.encode(message));
+    return this.#sendFrame(to, this.#encode(message, this.#peers.get(to)?.version ?? HELLO_VERSION));
   }
 
-  encode(message: Message): Uint8Array {
-    const { federation, layoutVersion } = this.#options.federation();
-    return encodeFrame({ federation, writer: this.#options.self.writer, layoutVersion }, message);
+  /** The same bytes to all that speak one version. */
+  sendAll(to: readonly NodeId[], message: Message): void {
+    const frames = new Map<number, Uint8Array>();
+    for (const node of to) {
+      const version = this.#peers.get(node)?.version ?? HELLO_VERSION;
+      let frame = frames.get(version);
+      if (frame === undefined) {
+        frame = this.#encode(message, version);
+        frames.set(version, frame);
+      }
+      this.#sendFrame(node, frame);
+    }
   }
 
-  sendFrame(to: NodeId, frame: Uint8Array): boolean {
+  #encode(message: Message, version: number): Uint8Array {
+    const { federation, layoutVersion, layoutTag } = this.#options.federation();
+    return encodeFrame({ federation, writer: this.#options.self.writer, layoutVersion, layoutTag: version < 2 ? undefined : layoutTag }, message);
+  }
+
+  #sendFrame(to: NodeId, frame: Uint8Array): boolean {
     const sent = this.#options.network.send(to, frame);
     if (!sent) this.#options.meter.count("frame_dropped", 1, "queue");
     return sent;
@@ -78,7 +101,8 @@ export class Links {
   #hello(): MessageOf<"hello"> {
     const { name, incarnation, zone } = this.#options.self;
     const { federation, layoutVersion } = this.#options.federation();
-    return { type: "hello", versionMin: PROTOCOL_VERSION_MIN, versionMax: PROTOCOL_VERSION, federation, name, incarnation, zone, layoutVersion };
+    const { min, max } = this.#options.versions;
+    return { type: "hello", versionMin: min, versionMax: max, federation, name, incarnation, zone, layoutVersion };
   }
 
   #frame(from: NodeId, bytes: Uint8Array): void {
@@ -88,15 +112,15 @@ export class Links {
       verified = openFrame(bytes, { from, writer: this.#peers.get(from)?.writer, federation, keyring: this.#options.keyring });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      this.#refuse(from, error.code, error.message);
+      this.refuse(from, error.code, error.message);
       return;
     }
     const theirs = verified.header.federation;
     if (theirs !== null && federation !== null && theirs !== federation) {
-      this.#refuse(
+      this.refuse(
         from,
         "FOREIGN",
-        "it belongs to another federation under the same secret; to merge, export there and import here, then start it with an empty folder",
+        "it belongs to another federation under the same secret. Two that have formed do not merge by themselves: run `continuum export FILE` there, stop that federation, start its nodes with empty data folders, no FEDERATION_FIRST_MEMBERS and FEDERATION_PEERS naming a node here, `continuum layout add NAME` for each here, then `continuum import FILE`",
       );
       return;
     }
@@ -117,12 +141,9 @@ export class Links {
   }
 
   #greet(from: NodeId, hello: MessageOf<"hello">): void {
-    if (hello.versionMin > PROTOCOL_VERSION || hello.versionMax < PROTOCOL_VERSION_MIN) {
-      this.#refuse(
-        from,
-        "VERSION",
-        `it speaks protocol versions ${hello.versionMin} to ${hello.versionMax}, this node ${PROTOCOL_VERSION_MIN} to ${PROTOCOL_VERSION}`,
-      );
+    const { min, max } = this.#options.versions;
+    if (hello.versionMin > max || hello.versionMax < min) {
+      this.refuse(from, "VERSION", `it speaks protocol versions ${hello.versionMin} to ${hello.versionMax}, this node ${min} to ${max}`);
       return;
     }
     const writer = writerIdOf(from, hello.incarnation) as WriterId;
@@ -133,15 +154,17 @@ export class Links {
       writer,
       zone: hello.zone,
       layoutVersion: hello.layoutVersion,
+      version: Math.min(max, hello.versionMax),
     };
     const known = this.#peers.get(from);
     this.#peers.set(from, peer);
     if (known === undefined || known.writer !== writer) this.#options.onPeer(peer, true);
   }
 
-  #refuse(from: NodeId, code: string, detail: string): void {
+  /** Counts what a peer sent and should not have, says so in one line a peer and reason, and tells the peer. */
+  refuse(from: NodeId, code: string, detail: string, facts: object = {}): void {
     this.#options.meter.count("connection_error", 1, code.toLowerCase());
-    if (!this.#note(`${from}/${code}`, { peer: from, code, detail }, "a peer's message was refused")) return;
+    if (!this.#note(`${from}/${code}`, { peer: from, code, detail, ...facts }, "a peer's message was refused")) return;
     this.send(from, { type: "refused", code, detail });
   }
 

@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { CliError, EXIT } from "./cli/exit.ts";
 import { addFederation } from "./cli/federation.ts";
 import { addKeys } from "./cli/keys.ts";
+import { addLayout } from "./cli/layout.ts";
 import { addLearn } from "./cli/learn.ts";
 import { addRecall } from "./cli/recall.ts";
 import { addServe } from "./cli/serve.ts";
@@ -20,7 +21,7 @@ const program = new Command("continuum")
     "after",
     "\nExit codes: 0 done, 1 refused or failed, 2 wrong command line or configuration, 3 no node answered or it cannot now (503): try again.",
   );
-for (const add of [addServe, addFederation, addStatus, addLearn, addRecall, addKeys, addVersion]) add(program);
+for (const add of [addServe, addFederation, addStatus, addLearn, addRecall, addLayout, addKeys, addVersion]) add(program);
 quietExit(program);
 
 try {

@@ -29,6 +29,7 @@ export function createMetrics(
   const counters = buildCounters(registry);
   const histograms = buildHistograms(registry);
   const gauges = buildGauges();
+  const states = buildStates();
   piPhi(registry);
   return {
     http,
@@ -43,7 +44,9 @@ export function createMetrics(
       histograms[name]?.observe(value);
     },
     async scrape() {
-      setGauges(registry, gauges, await source());
+      const figures = await source();
+      setGauges(registry, gauges, figures);
+      setStates(registry, states, figures);
       return `${await registry.metrics()}${http.render()}`;
     },
   };
@@ -74,6 +77,12 @@ function buildCounters(registry: Registry): Partial<Record<MeterName, LabelledCo
     frame_dropped: counter("continuum_federation_frames_dropped_total", "Frames not sent or not accepted; repair finds what they carried.", [
       "reason",
     ]),
+    scrubbed: counter("continuum_scrubbed_partitions_total", "Copies on this disk that were read again, and what they were found to be.", ["found"]),
+    delta_refused: counter(
+      "continuum_federation_deltas_refused_total",
+      "Deltas of others that were not taken: stamped in the future, no room at a witness, or of a stream with two histories.",
+      ["reason"],
+    ),
   };
 }
 
@@ -97,7 +106,29 @@ function labelled(names: readonly string[], label = "unknown"): Record<string, s
   return names.length > 1 ? { [names[0]!]: first, [names[1]!]: rest.join(":") || "unknown" } : { [names[0]!]: first };
 }
 
-type GaugeName = "lag" | "completeness" | "peers" | "healthy" | "concepts" | "entities" | "memories" | "database" | "quorum" | "short" | "held";
+type GaugeName =
+  | "lag"
+  | "completeness"
+  | "peers"
+  | "healthy"
+  | "concepts"
+  | "entities"
+  | "memories"
+  | "database"
+  | "quorum"
+  | "short"
+  | "shortCopies"
+  | "held"
+  | "heldDeltas"
+  | "layoutVersion"
+  | "notHandedOver"
+  | "conflict"
+  | "clockAhead"
+  | "inDoubt"
+  | "copying";
+
+const PHASES = ["done", "staged", "joint"];
+const STANDINGS = ["unlisted", "comparing", "refilling", "counting"];
 
 function piPhi(registry: Registry): void {
   new Gauge({ name: "continuum_pi_phi_constant", help: "Pi times phi, the constant of CONTINUUM.", registers: [registry] }).set(5.08320369231526);
@@ -113,7 +144,27 @@ function buildGauges(): Record<GaugeName, Gauge> {
     healthy: gauge("continuum_federation_peers_healthy", "Of those, connected and answering."),
     quorum: gauge("continuum_federation_quorum_available", "1 when every partition known here can reach its quorum."),
     short: gauge("continuum_federation_short_groups", "Partitions with fewer replicas and witnesses than the factor asks for."),
+    shortCopies: gauge(
+      "continuum_federation_short_copies",
+      "Partitions with data here of which fewer full replicas than the factor are connected and hold all that is known.",
+    ),
     held: gauge("continuum_federation_witness_held_bytes", "Sealed bytes a witness keeps until the full replicas have them."),
+    heldDeltas: gauge("continuum_federation_witness_held_deltas", "Sealed deltas a witness keeps until the full replicas have them."),
+    layoutVersion: gauge("continuum_federation_layout_version", "Version of the layout this node goes by."),
+    notHandedOver: gauge(
+      "continuum_federation_partitions_not_handed_over",
+      "Of 257 partitions, those that the owners to come do not have yet; 0 when no change of the layout is under way.",
+    ),
+    conflict: gauge(
+      "continuum_federation_layout_conflict",
+      "1 while a peer goes by another layout of the same number: quorum stops until an operator chooses.",
+    ),
+    clockAhead: gauge(
+      "continuum_federation_clock_ahead_seconds",
+      "How far this node's clock is ahead of the median of its peers'; negative: behind.",
+    ),
+    inDoubt: gauge("continuum_federation_in_doubt_total", "Requests executed here that were answered in_doubt, since the start."),
+    copying: gauge("continuum_federation_partitions_copying", "Partitions that are on their way here as snapshots."),
     concepts: gauge("continuum_concepts_total", "Concepts, each counted by the first replica of its partition."),
     entities: gauge("continuum_entities_total", "Entities, counted likewise."),
     memories: gauge("continuum_memories_total", "Memories, counted likewise."),
@@ -134,9 +185,44 @@ function setGauges(registry: Registry, gauges: Record<GaugeName, Gauge>, source:
   set("healthy", federation?.peers.filter((peer) => peer.healthy).length);
   set("quorum", federation === undefined ? undefined : Number(federation.quorum.available));
   set("short", federation?.quorum.short_groups);
+  set("shortCopies", federation?.quorum.short_copies);
   set("held", federation?.witness.held_bytes);
+  set("heldDeltas", federation?.witness.held_deltas);
+  set("layoutVersion", federation?.layout?.version);
+  set("notHandedOver", federation === undefined ? undefined : (federation.moving?.partitions_left ?? 0));
+  set("conflict", federation === undefined ? undefined : Number(federation.conflict !== null));
+  set("clockAhead", federation?.clock_ahead_ms == null ? undefined : federation.clock_ahead_ms / 1000);
+  set("inDoubt", federation?.in_doubt_total);
+  set("copying", federation?.copying);
   set("concepts", records?.concepts);
   set("entities", records?.entities);
   set("memories", records?.memories);
   set("database", databaseBytes);
+}
+
+/** One series a word, 1 for the one that is so. */
+function buildStates(): Record<"phase" | "standing", Gauge> {
+  const gauge = (name: string, help: string, label: string): Gauge => new Gauge({ name, help, labelNames: [label], registers: [] });
+  return {
+    phase: gauge(
+      "continuum_federation_layout_phase",
+      "1 for the phase the layout is in: done, staged (owners to come copy), joint (both count).",
+      "phase",
+    ),
+    standing: gauge(
+      "continuum_federation_standing",
+      "1 for how this node stands: counting; comparing or refilling (does not count yet); unlisted (in no layout).",
+      "standing",
+    ),
+  };
+}
+
+function setStates(registry: Registry, states: Record<"phase" | "standing", Gauge>, { federation }: MetricsSource): void {
+  const set = (gauge: Gauge, label: string, words: readonly string[], now: string | undefined): void => {
+    if (now === undefined) return;
+    for (const word of words) gauge.set({ [label]: word }, Number(word === now));
+    registry.registerMetric(gauge);
+  };
+  set(states.phase, "phase", PHASES, federation?.layout?.phase);
+  set(states.standing, "standing", STANDINGS, federation?.node.standing);
 }

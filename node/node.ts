@@ -2,16 +2,21 @@
 import { readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CryptoError } from "../crypto/errors.ts";
-import { sha256Hex } from "../crypto/hash.ts";
 import { createKeyring, type Keyring } from "../crypto/keyring.ts";
-import type { NodeId } from "../protocol/ids.ts";
+import type { NodeId, Partition } from "../protocol/ids.ts";
+import { type Member, PARTITIONS, votersOf } from "../protocol/layout.ts";
+import { acceptsArguments } from "./arguments.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine.ts";
 import { FederationView } from "./federation-status.ts";
 import { ensureAdminKey } from "./first-key.ts";
+import { singleId } from "./from-single.ts";
 import { createHttp, type HttpServer } from "./http/server.ts";
 import { loadNodeKey } from "./identity-file.ts";
+import { Joining } from "./joining.ts";
 import { keyOperations } from "./keys.ts";
+import { LayoutAdmin } from "./layout-admin.ts";
+import { layoutOperations } from "./layout-queue.ts";
 import { createLog } from "./log.ts";
 import { MemoryIndex } from "./memory/memory-index.ts";
 import { createOperations } from "./memory/operations.ts";
@@ -20,6 +25,7 @@ import { NetError } from "./net/errors.ts";
 import { createNet, type Net } from "./net/net.ts";
 import type { Log, Meter } from "./ports.ts";
 import { createRouter } from "./router.ts";
+import { Scrub } from "./scrub.ts";
 import { StartError } from "./start-error.ts";
 import type { FederationStatus } from "./status.ts";
 import { makeFolder } from "./store/folder.ts";
@@ -37,12 +43,16 @@ export interface RunningNode {
   readonly federationAddresses: readonly string[];
   status(): Promise<FederationStatus>;
   stop(): Promise<void>;
+  /** Resolves when the node must be opened again, on the same folder, as another incarnation; with the reason. */
+  readonly mustOpenAgain: Promise<string>;
 }
 
 /** Free disk below this is reported as degraded, bytes: compaction needs room. */
 const DISK_LOW_BYTES = 256 * 1024 * 1024;
 const PERIOD_MS = 30 * 24 * 3600 * 1000;
 const OBSERVE_MS = 500;
+/** All partitions of a node in half an hour at the most: what is deleted is let go of within that, and an idle node hardly works. */
+const COLLECT_PACE_MS = 5_000;
 
 /** @throws StartError */
 export async function startNode(config: Config): Promise<RunningNode> {
@@ -57,6 +67,7 @@ export async function startNode(config: Config): Promise<RunningNode> {
 }
 
 async function open(config: Config, log: Log, closing: (() => Promise<void>)[]): Promise<RunningNode> {
+  const ended = Promise.withResolvers<string>();
   await makeDataFolder(config.dataDir);
   const storeFolder = join(config.dataDir, "store");
   const db = await openLevel(storeFolder);
@@ -83,7 +94,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
           () => engine,
           () => view,
         );
-  const node = (net?.self ?? `single-${sha256Hex(nodeKey).slice(0, 32)}`) as NodeId;
+  const node = net?.self ?? singleId(nodeKey);
   const engine = new Engine({
     store,
     federation: net === undefined || keyring === undefined ? undefined : { network: net, keyring },
@@ -105,23 +116,44 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
       },
       consistency: config.consistencyLevel,
       syncIntervalMs: config.syncIntervalMs,
+      strictStart: config.strictStart,
+      logRetentionMs: config.logRetentionMs,
+      collectPaceMs: COLLECT_PACE_MS,
     },
     onFatal: (error) => die(log, error),
+    onCopy: (reason) => ended.resolve(reason),
   });
-  const view = new FederationView(engine, net, { id: node, version: VERSION });
-  const operations = { ...createOperations(index, memorySettings(config), system.monotonic), ...keyOperations };
-  const router = createRouter({ engine, operations, index, meter: metrics, self: node, keyring, latencyMs: (peer) => net?.latencyMs(peer) });
+  const view = new FederationView(engine, net, { id: node, version: VERSION, asksToJoin: () => joining.asks });
+  const operations = { ...createOperations(index, memorySettings(config), system.monotonic), ...keyOperations, ...layoutOperations };
+  const latencyMs = (peer: NodeId): number | undefined => net?.latencyMs(peer);
+  const router = createRouter({ engine, operations, index, meter: metrics, self: node, keyring, accepts: acceptsArguments, latencyMs });
   await engine.start();
   closing.push(() => engine.stop());
   if (net !== undefined) {
     await net.start();
     closing.push(() => net.stop());
   }
+  const joining = new Joining({
+    engine,
+    router,
+    member: () => ({ node, name: config.nodeName, incarnation: store.incarnation, zone: config.federationZone, weight: 1 }),
+    autoJoin: config.autoJoin,
+    log,
+  });
+  joining.start();
+  closing.push(async () => joining.stop());
   const stopObserving = every(OBSERVE_MS, () => {
     view.observe();
-    net?.want((engine.layout?.members ?? []).map((member) => member.node).filter((id) => id !== node));
+    net?.want(
+      votersNow(engine)
+        .map((member) => member.node)
+        .filter((id) => id !== node),
+    );
   });
   closing.push(async () => stopObserving());
+  const scrub = scrubOf(engine, store, log, metrics);
+  scrub.start();
+  closing.push(() => scrub.stop());
   const http = await createHttp({
     config,
     log,
@@ -130,6 +162,11 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     system,
     version: VERSION,
     status: (ask) => view.status(ask),
+    layout: new LayoutAdmin({ engine, router, dial: net === undefined ? undefined : (address) => net.dial(address) }),
+    repair: () => {
+      scrub.now();
+      return { partitions: partitionsHere(engine).length, peers: engine.compareNow() };
+    },
     readiness: () => view.readiness(),
     checks: async () => ({
       database: (await store.answers()) ? "ok" : "failed",
@@ -144,11 +181,38 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     url,
     federationAddresses: net?.listenAddresses() ?? [],
     status: () => view.status({ fingerprints: false }),
+    mustOpenAgain: ended.promise,
     stop: async () => {
       for (const close of closing.reverse())
         await close().catch((error: Error) => log.warn({ error: error.message }, "a part did not close cleanly"));
     },
   };
+}
+
+/** Replica or witness of them, with anything there. */
+function partitionsHere(engine: Engine): Partition[] {
+  const { replica } = engine;
+  return replica === undefined
+    ? []
+    : PARTITIONS.filter((partition) => replica.role(partition) !== undefined && replica.ownHeads(partition).length > 0);
+}
+
+function scrubOf(engine: Engine, store: Store, log: Log, meter: Meter): Scrub {
+  return new Scrub({
+    store,
+    system,
+    partitions: () => partitionsHere(engine),
+    scrubbed: () => meter.count("scrubbed", 1, "whole"),
+    corrupt: (partition, what, detail) => {
+      meter.count("scrubbed", 1, "corrupt");
+      log.error({ partition, what, detail }, "a copy on this disk is not what was written: the disk may be failing");
+    },
+    onFailure: (error) => die(log, error),
+  });
+}
+
+function votersNow(engine: Engine): readonly Member[] {
+  return engine.layout === undefined ? [] : votersOf(engine.layout);
 }
 
 function openNet(
@@ -179,7 +243,7 @@ function openNet(
       },
       loadAddresses: () => (saved === undefined ? {} : (JSON.parse(new TextDecoder().decode(saved)) as Record<string, string[]>)),
       saveAddresses: (book) => void store.putMeta("peers", new TextEncoder().encode(JSON.stringify(book))).catch(() => undefined),
-      isMember: (id) => engine().layout?.members.some((member) => member.node === id) ?? false,
+      isMember: (id) => votersNow(engine()).some((member) => member.node === id),
       isRevoked: () => false, // nothing records a revocation yet
       fanout: config.gossipFanout,
     }),

@@ -43,8 +43,7 @@ export class Outbox {
     const { links, meter } = this.#o;
     meter.count("sync_operation", 1, "push");
     for (const envelopes of bundles(deltas.map((delta) => this.#seal(delta)))) {
-      const frame = links.encode({ type: "push", envelopes });
-      for (const node of to) links.sendFrame(node, frame);
+      links.sendAll(to, { type: "push", envelopes });
     }
   }
 

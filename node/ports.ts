@@ -156,7 +156,9 @@ export type MeterName =
   | "commit_seconds"
   | "quorum_wait_seconds"
   | "barrier_seconds"
-  | "frame_dropped"; // label: reason
+  | "frame_dropped" // label: reason
+  | "scrubbed" // label: whole, corrupt
+  | "delta_refused"; // label: future, witness_full, fork
 
 export type Log = {
   debug(facts: object, message: string): void;

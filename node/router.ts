@@ -12,7 +12,7 @@ import { contribute } from "../protocol/graph/contribute.ts";
 import { isTenant, type KeyHash, type Level, type NodeId, type Partition } from "../protocol/ids.ts";
 import { groupOf, type Layout, partitionOf } from "../protocol/layout.ts";
 import type { Engine } from "./engine.ts";
-import { ApiError } from "./errors.ts";
+import { ApiError, NotReplica } from "./errors.ts";
 import { AskAnother, Forward } from "./forward.ts";
 import type { Call, DecideContext, GraphIndex, GraphReader, Meter, Operations, Outcome, ReadOperation, Router, WriteOperation } from "./ports.ts";
 import type { StoreSnapshot } from "./store/store.ts";
@@ -35,6 +35,8 @@ export interface RouterOptions {
   readonly self: NodeId;
   /** Undefined: a single node, which never forwards. */
   readonly keyring: Keyring | undefined;
+  /** Whether another node may ask for this operation with these arguments (node/arguments.ts). */
+  readonly accepts: (operation: string, args: unknown) => boolean;
   /** Round trip to a peer, ms; nearest replica first. */
   readonly latencyMs: (node: NodeId) => number | undefined;
 }
@@ -55,8 +57,9 @@ class NodeRouter implements Router {
       self: options.self,
       system: options.engine.system,
       send: (to, message) => options.engine.send(to, message),
+      accepts: options.accepts,
+      refuse: (from, code, detail, facts) => options.engine.links?.refuse(from, code, detail, facts),
       execute: (operation, args, call) => this.#execute(operation, args, call),
-      onFailure: (error, from, operation) => options.engine.requestFailed(error, from, operation),
     });
     options.engine.onForward(
       (verified) => forward.receive(verified),
@@ -66,10 +69,37 @@ class NodeRouter implements Router {
   }
 
   async run<T>(operation: string, args: unknown, call: Call): Promise<Outcome<T>> {
-    const layout = this.#layout();
     const partition = partitionOf(call.tenant);
-    if (this.#o.engine.replica?.role(partition) === "replica") return (await this.#execute(operation, args, call)) as Outcome<T>;
-    return (await this.#ask(layout, partition, operation, args, call)) as Outcome<T>;
+    for (;;) {
+      const layout = this.#layout();
+      if (!this.#executesHere(partition, operation, call)) return (await this.#ask(layout, partition, operation, args, call)) as Outcome<T>;
+      try {
+        return (await this.#execute(operation, args, call)) as Outcome<T>;
+      } catch (error) {
+        // Nothing was written. A clock that is wrong here may be right elsewhere.
+        if (error instanceof ApiError && error.code === "clock_skew")
+          return (await this.#askAfter(error, layout, partition, operation, args, call)) as Outcome<T>;
+        // The layout changed on the way: ask those who serve the partition now.
+        if (!(error instanceof NotReplica) || this.#executesHere(partition, operation, call)) throw error;
+      }
+    }
+  }
+
+  /** A node that has started and not compared with the others yet answers reads at `one` only. */
+  #executesHere(partition: Partition, operation: string, call: Call): boolean {
+    const { engine, operations } = this.#o;
+    if (engine.replica?.role(partition) === "replica") return true;
+    const atOne = (call.level ?? engine.settings.consistency) === "one" && operations[operation]?.type === "read";
+    return atOne && engine.replica?.mayReadAtOne(partition) === true;
+  }
+
+  /** @throws ApiError the refusal given here, when nobody else can be asked */
+  async #askAfter(refusal: ApiError, layout: Layout, partition: Partition, operation: string, args: unknown, call: Call): Promise<Outcome<unknown>> {
+    try {
+      return await this.#ask(layout, partition, operation, args, call);
+    } catch (error) {
+      throw error instanceof ApiError && error.code === "no_quorum" ? refusal : error;
+    }
   }
 
   // ---- elsewhere -----------------------------------------------------------------------------------------------
@@ -114,7 +144,7 @@ class NodeRouter implements Router {
 
   async #execute(name: string, args: unknown, call: Call): Promise<Outcome<unknown>> {
     if (!isTenant(call.tenant)) throw new ApiError("bad_request", "This is no name of a tenant.");
-    const operation = this.#o.operations[name];
+    const operation = Object.hasOwn(this.#o.operations, name) ? this.#o.operations[name] : undefined;
     if (operation === undefined) throw new ApiError("bad_request", `This node knows no operation ${name}; it may run an older version.`);
     const level = call.level ?? this.#o.engine.settings.consistency;
     try {

@@ -1,7 +1,7 @@
 /** Writes that wait until enough members hold them. Acknowledgements are cumulative ("I hold this stream up to n"), so a lost one is repaired by the next. */
 import type { Done, Effect, RequestId } from "./effects.ts";
 import type { Level, Partition, WriterId } from "./ids.ts";
-import { levelMet, type Tally } from "./quorum.ts";
+import type { Tally } from "./quorum.ts";
 
 export interface Waiting {
   readonly request: RequestId;
@@ -13,19 +13,21 @@ export interface Waiting {
   readonly answer: string;
 }
 
-/** @returns how many members of the partition's group hold the stream up to seq, this node's own fsync included */
-export type CountHolders = (partition: Partition, writer: WriterId, seq: number) => Tally;
-export type GroupCountsOf = (partition: Partition) => { replicaCount: number; witnessCount: number };
+/** @returns who holds the stream up to seq, this node's own fsync included, once that satisfies the level; undefined before */
+export type LevelHolders = (partition: Partition, level: Level, writer: WriterId, seq: number) => Tally | undefined;
 
 export class Acknowledgements {
   /** One queue a stream and level, in order of seq: what holds for n holds for all below, so only the head is looked at. */
   readonly #queues = new Map<string, Waiting[]>();
-  readonly #count: CountHolders;
-  readonly #group: GroupCountsOf;
+  readonly #holders: LevelHolders;
 
-  constructor(count: CountHolders, group: GroupCountsOf) {
-    this.#count = count;
-    this.#group = group;
+  constructor(holders: LevelHolders) {
+    this.#holders = holders;
+  }
+
+  /** Streams that a write waits for. */
+  streams(): { partition: Partition; writer: WriterId }[] {
+    return [...this.#queues.values()].map(([first]) => first as Waiting);
   }
 
   add(waiting: Waiting): void {
@@ -48,8 +50,8 @@ export class Acknowledgements {
       if (queue === undefined) continue;
       let met = 0;
       for (const waiting of queue) {
-        const tally = this.#count(partition, writer, waiting.seq);
-        if (!levelMet(level, this.#group(partition), tally)) break;
+        const tally = this.#holders(partition, level, writer, waiting.seq);
+        if (tally === undefined) break;
         effects.push({ type: "done", request: waiting.request, done: doneOf(waiting, tally) });
         met++;
       }

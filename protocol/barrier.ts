@@ -11,16 +11,17 @@
 import type { Done, Effect, ReadRequest, RequestId } from "./effects.ts";
 import { covers, raise } from "./frontier.ts";
 import type { Level, NodeId, Partition, WriterId } from "./ids.ts";
-import { levelMet, type Tally } from "./quorum.ts";
+import type { Tally } from "./quorum.ts";
 
 /** What a barrier needs to know of this node and its group. */
 export interface BarrierWorld {
-  /** Members of the group other than this node, connected and counting. */
-  others(partition: Partition): readonly { readonly node: NodeId; readonly writer: WriterId; readonly isReplica: boolean }[];
-  group(partition: Partition): { replicaCount: number; witnessCount: number };
+  /** Members of the groups that count, other than this node, connected and counting. */
+  others(partition: Partition): readonly { readonly node: NodeId; readonly writer: WriterId }[];
   ownFrontier(partition: Partition): readonly (readonly [WriterId, number])[];
-  /** How many members hold all of the frontier, this node included if it does. */
-  holders(partition: Partition, frontier: ReadonlyMap<WriterId, number>): Tally;
+  /** Whether these members and this node satisfy the level in each group that counts. @returns undefined: not yet */
+  answered(partition: Partition, level: Level, members: ReadonlySet<WriterId>): Tally | undefined;
+  /** Who holds all of the frontier, this node included if it does, once that satisfies the level. @returns undefined: not yet */
+  holders(partition: Partition, level: Level, frontier: ReadonlyMap<WriterId, number>): Tally | undefined;
   /** Somebody holds this; get it. */
   need(partition: Partition, frontier: ReadonlyMap<WriterId, number>, effects: Effect[]): void;
 }
@@ -31,8 +32,8 @@ interface Barrier {
   readonly level: Exclude<Level, "one">;
   reads: ReadRequest[];
   phase: "asking" | "catching" | "snapshot" | "confirming";
-  /** Members that answered this barrier, by node, this node not among them. */
-  readonly answered: Map<NodeId, boolean>;
+  /** Members that answered this barrier, this node not among them. */
+  readonly answered: Set<WriterId>;
   /** Asking, catching: the join of the answers. Confirming: the snapshot's frontier. */
   target: Map<WriterId, number>;
   nextAskAt: number;
@@ -62,11 +63,20 @@ export class Barriers {
     if (!this.#asking.has(name)) this.#ask(request.partition, request.level as Barrier["level"], now, effects);
   }
 
+  /** A new layout version holds: what was asked under the older one counts for nothing, every read starts again. @returns them, for whoever still serves them */
+  restart(): ReadRequest[] {
+    const reads = [...this.#barriers.values()].flatMap((barrier) => barrier.reads).concat([...this.#waiting.values()].flat());
+    this.#barriers.clear();
+    this.#waiting.clear();
+    this.#asking.clear();
+    return reads;
+  }
+
   /** An answer to `ask`. Counted once a member; the frontier is what it holds after fsync. */
-  told(id: number, from: NodeId, isReplica: boolean, frontier: readonly (readonly [WriterId, number])[], now: number, effects: Effect[]): void {
+  told(id: number, from: WriterId, frontier: readonly (readonly [WriterId, number])[], now: number, effects: Effect[]): void {
     const barrier = this.#barriers.get(id);
     if (barrier === undefined || barrier.phase !== "asking" || barrier.answered.has(from)) return;
-    barrier.answered.set(from, isReplica);
+    barrier.answered.add(from);
     raise(barrier.target, frontier);
     this.#advance(barrier, now, effects);
   }
@@ -112,7 +122,7 @@ export class Barriers {
       level,
       reads,
       phase: "asking",
-      answered: new Map(),
+      answered: new Set(),
       target: new Map(this.#world.ownFrontier(partition)),
       nextAskAt: now + ASK_AGAIN_MS,
     };
@@ -125,7 +135,7 @@ export class Barriers {
   #sendAsks(barrier: Barrier, effects: Effect[]): void {
     const frontier = [...this.#world.ownFrontier(barrier.partition)];
     for (const other of this.#world.others(barrier.partition)) {
-      if (barrier.phase === "asking" && barrier.answered.has(other.node)) continue;
+      if (barrier.phase === "asking" && barrier.answered.has(other.writer)) continue;
       effects.push({ type: "send", to: other.node, message: { type: "ask", id: barrier.id, partition: barrier.partition, frontier } });
     }
   }
@@ -138,12 +148,8 @@ export class Barriers {
   }
 
   #advance(barrier: Barrier, now: number, effects: Effect[]): void {
-    const group = this.#world.group(barrier.partition);
     if (barrier.phase === "asking") {
-      let replicas = 1; // this node, whose frontier the target began with
-      let witnesses = 0;
-      for (const isReplica of barrier.answered.values()) isReplica ? replicas++ : witnesses++;
-      if (!levelMet(barrier.level, group, { replicas, witnesses })) return;
+      if (this.#world.answered(barrier.partition, barrier.level, barrier.answered) === undefined) return;
       barrier.phase = "catching";
       this.#asking.delete(queueName(barrier.partition, barrier.level));
       this.#world.need(barrier.partition, barrier.target, effects);
@@ -156,8 +162,8 @@ export class Barriers {
       return;
     }
     if (barrier.phase !== "confirming") return;
-    const tally = this.#world.holders(barrier.partition, barrier.target);
-    if (!levelMet(barrier.level, group, tally)) return;
+    const tally = this.#world.holders(barrier.partition, barrier.level, barrier.target);
+    if (tally === undefined) return;
     this.#barriers.delete(barrier.id);
     const frontier = [...barrier.target];
     for (const read of barrier.reads) effects.push({ type: "done", request: read.request, done: doneOf(barrier.level, tally, frontier) });

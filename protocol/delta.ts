@@ -8,10 +8,30 @@ import type { Hlc } from "./clock.ts";
 import { asArray, asCount, asText, asToken, countItems, decodeWire, encodeWire, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
 import { asHlc, asMass, asPairs, asSaw, asShares, asTexts, sawToWire, sharesToWire } from "./graph/parts.ts";
-import { CONCEPT_TYPES, type ConceptType, type EditFields, type MemoryBody, type Share, type TurnBody } from "./graph/records.ts";
+import {
+  CONCEPT_TYPES,
+  type ConceptType,
+  type EditFields,
+  type Floor,
+  LINK_JOIN,
+  linkId,
+  type MemoryBody,
+  type Positions,
+  type Share,
+  type TurnBody,
+} from "./graph/records.ts";
 import { isTenant, type KeyHash, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
 import { partitionOf } from "./layout.ts";
-import { DELTA_BODY_MAX_BYTES, DELTA_ENTRIES_MAX, DELTA_HEADER_MAX_BYTES, HLC_COUNT_MAX, HLC_MS_MAX, WIRE_ITEMS_MAX } from "./limits.ts";
+import {
+  DELTA_BODY_MAX_BYTES,
+  DELTA_ENTRIES_MAX,
+  DELTA_HEADER_MAX_BYTES,
+  FLOOR_STREAMS_MAX,
+  FLOOR_TOMBSTONES_MAX,
+  HLC_COUNT_MAX,
+  HLC_MS_MAX,
+  WIRE_ITEMS_MAX,
+} from "./limits.ts";
 
 /** Base64url of 32 bytes. */
 export type HeaderHash = string;
@@ -46,7 +66,8 @@ export type Entry =
   | { readonly op: "tombstone"; readonly of: "turn" | "memory"; readonly id: string; readonly keys: readonly KeyHash[] }
   | { readonly op: "forget-concept"; readonly id: string; readonly removed: Readonly<Record<WriterId, Share>> }
   | { readonly op: "forget-link"; readonly a: string; readonly b: string; readonly removed: Readonly<Record<WriterId, Share>> }
-  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> };
+  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> }
+  | ({ readonly op: "floor" } & Floor);
 
 export interface DeltaBody {
   readonly tenant: string;
@@ -125,7 +146,7 @@ export function hashOf(bytes: Uint8Array | string): string {
   return sha256Base64url(bytes);
 }
 
-function parseBody(bytes: Uint8Array): DeltaBody {
+export function parseBody(bytes: Uint8Array): DeltaBody {
   const row = asArray(decodeWire(bytes, DELTA_BODY_MAX_BYTES), "delta body", 4);
   const entries = asArray(row[3], "entries");
   const tenant = asText(row[0], "tenant");
@@ -165,6 +186,8 @@ function entryToWire(entry: Entry): Wire {
       return ["fl", entry.a, entry.b, sharesToWire(entry.removed)];
     case "register":
       return ["g", entry.id, Object.entries(entry.fields).sort(([a], [b]) => (a < b ? -1 : 1))];
+    case "floor":
+      return ["fr", entry.frontier, entry.erase, entry.tombstones];
   }
 }
 
@@ -253,14 +276,49 @@ function entryFromWire(wire: Wire): Entry {
         id: text(1, "id"),
         fields: Object.fromEntries(asPairs(row[2], "fields", 2).map(([field, value]) => [asText(field, "field"), asText(value, "value")])),
       };
+    case "fr":
+      return { op: "floor", ...asFloor(row) };
     default:
       throw new ProtocolError("MALFORMED", "unknown entry");
   }
 }
 
-/** A link has no direction: written both ways round it would be one record with two spellings, and which one stays would depend on the order (P3). */
+/**
+ * A link has no direction: written both ways round it would be one record with two spellings, and which one stays would depend on the order (P3). So it
+ * would if an end held the character that joins the ends to an id; names of concepts have no control characters.
+ */
 function asEnds(row: readonly Wire[]): { readonly a: string; readonly b: string } {
   const [a, b] = [asText(row[1], "a"), asText(row[2], "b")];
-  if (a > b) throw new ProtocolError("MALFORMED", "the ends of a link the wrong way round");
+  if (a > b || linkId(a, b).split(LINK_JOIN).length !== 2) throw new ProtocolError("MALFORMED", "ends of a link that are none");
   return { a, b };
+}
+
+function asFloor(row: readonly Wire[]): Floor {
+  const frontier = asPositions(row[1]);
+  const erase = asPositions(row[2]);
+  const tombstones = asTexts(row[3]);
+  if (tombstones.length > FLOOR_TOMBSTONES_MAX)
+    throw new ProtocolError("TOO_LARGE", "more tombstones than a floor may name", { tombstones: tombstones.length });
+  if (!tombstones.every((name, at) => TOMBSTONE_NAME.test(name) && (at === 0 || (tombstones[at - 1] as string) < name)))
+    throw new ProtocolError("MALFORMED", "tombstones of a floor that are not names in order");
+  const covered = new Map(frontier);
+  if (erase.some(([writer, seq]) => (covered.get(writer) ?? 0) < seq))
+    throw new ProtocolError("MALFORMED", "a floor that erases more than it covers");
+  return { frontier, erase, tombstones };
+}
+
+const TOMBSTONE_NAME = /^(turn|memory)\/./;
+
+function asPositions(wire: Wire | undefined): Positions {
+  const rows = asArray(wire, "positions");
+  if (rows.length > FLOOR_STREAMS_MAX) throw new ProtocolError("TOO_LARGE", "more streams than a floor may cover", { streams: rows.length });
+  let last = "";
+  return rows.map((row) => {
+    const pair = asArray(row, "position", 2);
+    const writer = asToken<WriterId>(pair[0], "writer");
+    const seq = asCount(pair[1], "seq");
+    if (writer <= last || seq < 1) throw new ProtocolError("MALFORMED", "positions that are not in order, each once, from 1");
+    last = writer;
+    return [writer, seq] as const;
+  });
 }

@@ -20,7 +20,15 @@ export type Batch =
   /** A witness forgets sealed deltas up to `seq`, because every full replica has reported them. Needs no fsync of its own. */
   | { readonly type: "forget"; readonly partition: Partition; readonly writer: WriterId; readonly seq: number };
 
-export type Refusal = "no_quorum" | "in_doubt" | "catching_up" | "idempotency_key_reused" | "not_replica" | "too_large";
+export type Refusal =
+  | "no_quorum"
+  | "in_doubt"
+  | "catching_up"
+  | "clock_skew"
+  | "idempotency_key_reused"
+  | "idempotency_key_expired"
+  | "not_replica"
+  | "too_large";
 
 export interface Done {
   readonly level: Level;
@@ -51,11 +59,25 @@ export type Effect =
   | { readonly type: "refuse"; readonly request: RequestId; readonly code: Refusal; readonly detail: string }
   /** Take one store snapshot for these reads, then say which frontier it has. */
   | { readonly type: "snapshot"; readonly barrier: number; readonly partition: Partition; readonly requests: readonly RequestId[] }
+  /** This disk is an older copy of one that went on, or runs twice: go on under a new incarnation. */
+  | { readonly type: "copy"; readonly reason: string }
+  /** A re-listed incarnation holds enough to begin to count: persist that, then say `counted`. */
+  | { readonly type: "count" }
+  /** The peer goes by an older layout: send it ours. */
+  | { readonly type: "behind"; readonly peer: NodeId }
+  /** The peer goes by another layout of the same number. */
+  | { readonly type: "conflict"; readonly peer: NodeId; readonly version: number }
+  /** Take the partition from another replica as a snapshot, in the place of whatever is here, then say `fetched`. */
+  | { readonly type: "fetch"; readonly partition: Partition }
+  /** This copy is in no group any more, and others hold all of it. Delete it. */
+  | { readonly type: "drop"; readonly partition: Partition; readonly kind: "heads" | "marks" }
   | {
       readonly type: "note";
       readonly level: "info" | "warn" | "error";
       readonly message: string;
       readonly facts: Readonly<Record<string, string | number>>;
+      /** A delta was refused, and why. */
+      readonly counted?: "future" | "witness_full" | "fork";
     };
 
 export interface Proposal {

@@ -1,23 +1,27 @@
 /**
- * A message with who says it, for which federation, in which version and under which layout: `[version, federation, writer, layout version, message]`.
+ * A message with who says it, for which federation, in which version and under which layout: `[1, federation, writer, layout version, message]`, and since
+ * version 2 `[2, federation, writer, layout version, layout tag, message]`.
  * Opening checks size, then version, then shape, then federation and sender, and opens every delta inside; the result is the only thing a replica accepts
  * from outside, so verifying cannot be forgotten. The connection (node/net) proves the sender's node id and the secret, and keeps order.
  */
 import { writerIdOf } from "../crypto/hash.ts";
 import type { Keyring } from "../crypto/keyring.ts";
-import { asArray, asCount, asToken, decodeWire, encodeWire } from "./codec.ts";
+import { asArray, asCount, asText, asToken, decodeWire, encodeWire } from "./codec.ts";
 import type { Delta } from "./delta.ts";
 import { openEnvelope } from "./envelope.ts";
 import { ProtocolError } from "./errors.ts";
 import type { FederationId, NodeId, WriterId } from "./ids.ts";
+import { LAYOUT_TAG_CHARS } from "./layout.ts";
 import { FRAME_MAX_BYTES } from "./limits.ts";
-import { type Envelope, type Message, messageFromWire, messageToWire } from "./message.ts";
+import { type Envelope, type Message, messageFromWire, messageToWire, SINCE_VERSION_2 } from "./message.ts";
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "./version.ts";
 
 export interface FrameHeader {
   readonly federation: FederationId | null;
   readonly writer: WriterId;
   readonly layoutVersion: number;
+  /** The first 16 hex digits of the layout's hash, "" without one. Undefined: a frame of version 1. */
+  readonly layoutTag?: string | undefined;
 }
 
 /** A delta that was opened and parsed, with the envelope it came in (a witness keeps that). */
@@ -47,16 +51,24 @@ export interface Expectation {
 }
 
 export function encodeFrame(header: FrameHeader, message: Message): Uint8Array {
-  return encodeWire([PROTOCOL_VERSION, header.federation, header.writer, header.layoutVersion, messageToWire(message)]);
+  const { federation, writer, layoutVersion, layoutTag } = header;
+  if (layoutTag === undefined) return encodeWire([1, federation, writer, layoutVersion, messageToWire(message)]);
+  return encodeWire([2, federation, writer, layoutVersion, layoutTag, messageToWire(message)]);
 }
 
 /** @throws ProtocolError TOO_LARGE, VERSION, MALFORMED, FOREIGN */
 export function openFrame(bytes: Uint8Array, expected: Expectation): VerifiedMessage {
-  refuseOtherVersions(bytes);
-  const row = asArray(decodeWire(bytes, FRAME_MAX_BYTES), "frame", 5);
+  const version = refuseOtherVersions(bytes);
+  const row = asArray(decodeWire(bytes, FRAME_MAX_BYTES), "frame", version === 1 ? 5 : 6);
   const federation = row[1] === null ? null : asToken<FederationId>(row[1], "federation");
-  const header: FrameHeader = { federation, writer: asToken<WriterId>(row[2], "writer"), layoutVersion: asCount(row[3], "layout version") };
-  const message = messageFromWire(row[4] as Parameters<typeof messageFromWire>[0]);
+  const header: FrameHeader = {
+    federation,
+    writer: asToken<WriterId>(row[2], "writer"),
+    layoutVersion: asCount(row[3], "layout version"),
+    layoutTag: version === 1 ? undefined : asText(row[4], "layout tag", LAYOUT_TAG_CHARS),
+  };
+  const message = messageFromWire(row[version === 1 ? 4 : 5] as Parameters<typeof messageFromWire>[0]);
+  if (version === 1 && SINCE_VERSION_2.has(message.type)) throw new ProtocolError("VERSION", "a message of version 2 in a frame of version 1");
   const writer = message.type === "hello" ? (writerIdOf(expected.from, message.incarnation) as WriterId) : expected.writer;
   if (writer !== header.writer) throw new ProtocolError("FOREIGN", "a frame whose sender is not the one its hello named");
   const deltas: OpenedDelta[] = [];
@@ -68,7 +80,7 @@ export function openFrame(bytes: Uint8Array, expected: Expectation): VerifiedMes
 }
 
 /** Looked at before anything is decoded: what comes behind a later version may not be in our alphabet. A frame is an array whose first item is its version. */
-function refuseOtherVersions(bytes: Uint8Array): void {
+function refuseOtherVersions(bytes: Uint8Array): number {
   if (bytes.length > FRAME_MAX_BYTES) throw new ProtocolError("TOO_LARGE", "a frame over its bound", { size: bytes.length, bound: FRAME_MAX_BYTES });
   const [array, head] = bytes;
   if (array === undefined || head === undefined || array >> 5 !== 4) throw new ProtocolError("MALFORMED", "not a frame");
@@ -77,4 +89,5 @@ function refuseOtherVersions(bytes: Uint8Array): void {
   if (typeof version !== "number") throw new ProtocolError("MALFORMED", "a frame without a version");
   if (version < PROTOCOL_VERSION_MIN || version > PROTOCOL_VERSION)
     throw new ProtocolError("VERSION", "a protocol version we do not speak", { version });
+  return version;
 }

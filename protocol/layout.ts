@@ -277,8 +277,24 @@ function changesFormat(row: readonly Wire[]): LayoutFields {
 
 /** SHA-256 of the canonical bytes, 64 hex digits: two layouts are one exactly when these are equal. */
 export function layoutHash(layout: Layout): string {
-  return sha256Hex(encodeLayout(layout));
+  let hash = hashes.get(layout);
+  if (hash === undefined) {
+    hash = sha256Hex(encodeLayout(layout));
+    hashes.set(layout, hash);
+  }
+  return hash;
 }
+const hashes = new WeakMap<Layout, string>();
+
+export const LAYOUT_TAG_CHARS = 16;
+
+/** The beginning of its hash, which every frame carries: two layouts under one number are found at the first frame. */
+export function layoutTag(layout: Layout): string {
+  return layoutHash(layout).slice(0, LAYOUT_TAG_CHARS);
+}
+
+/** All of them, the system partition last. */
+export const PARTITIONS: readonly Partition[] = Array.from({ length: SYSTEM_PARTITION + 1 }, (_, partition) => partition as Partition);
 
 /** First byte of SHA-256 over the tenant's UTF-8 bytes; the system tenant has its own partition. */
 export function partitionOf(tenant: string): Partition {

@@ -21,6 +21,10 @@ export const DELTA_BODY_MAX_BYTES = 4 * 1024 * 1024;
 export const DELTA_HEADER_MAX_BYTES = 64 * 1024;
 /** Records one delta may touch: 20 concepts, 21 links, a turn and room for deletions of a whole session. */
 export const DELTA_ENTRIES_MAX = 10_000;
+/** Tombstones one floor names; the next ones wait for the next. */
+export const FLOOR_TOMBSTONES_MAX = 2_000;
+/** Streams one floor covers: every writer a partition ever had, as in a delta's header. */
+export const FLOOR_STREAMS_MAX = 2_000;
 
 /** A delta's clock value: the end of the year 9999, which every Date and every reader of ISO 8601 can still show. */
 export const HLC_MS_MAX = 253_402_300_799_999;
@@ -41,14 +45,14 @@ export const PEER_QUEUE_MAX_BYTES = 32 * 1024 * 1024;
 export const DOOR_SOCKETS_MAX = 256;
 /** Connections that are being admitted, on each port: a handshake takes milliseconds, so a whole federation that comes back at once fits. */
 export const PENDING_CONNECTIONS_MAX = 200;
-/** Taken from a connection before it is admitted: the handshake needs 2 KB, and a stranger gets no more memory than this. */
-export const STRANGER_MAX_BYTES = 256 * 1024;
 /** Connections of one identity: two when both sides dial at once, and a few of an earlier process that nobody has found dead yet. */
 export const CONNECTIONS_A_PEER_MAX = 8;
 /** Streams a peer may hold open on one connection: it needs two. */
 export const STREAMS_A_CONNECTION_MAX = 32;
-/** Bytes that wait in one connection for the socket: answers of the muxer to a peer that asks and does not read. Streams wait in their queues. */
-export const CONNECTION_WRITE_MAX_BYTES = 32 * 1024 * 1024;
+/** Bytes that wait in one connection for the socket: answers of the muxer to a peer that asks and does not read. Frames wait in their own queue. */
+export const CONNECTION_WRITE_MAX_BYTES = 4 * 1024 * 1024;
+/** Pings and answers that wait in front of a peer's queue; a peer that pings without reading gets no more. */
+export const FIRST_FRAMES_MAX = 16;
 /** One WebSocket message. Four times the largest piece that is sent, and what a proxy in between has to hold. */
 export const WEBSOCKET_MESSAGE_MAX_BYTES = 256 * 1024;
 /** Nodes whose addresses are kept and that are dialled: four times the largest federation, for those that came and went. */
@@ -72,8 +76,30 @@ export const SERVED_DELTAS_MAX = 128;
 export const SERVED_MAX_BYTES = 128 * 1024;
 /** Intervals that wait to be read from this node's log for others; one more is dropped and asked for again. */
 export const SERVES_MAX = 256;
+/** Snapshots of partitions a node holds open for others: LevelDB keeps for each what is overwritten meanwhile. */
+export const SNAPSHOTS_SERVED_MAX = 4;
+/** Rows of one part of a snapshot; one row may be larger, and goes alone. */
+export const SNAPSHOT_PART_MAX_BYTES = 1024 * 1024;
+/** Partitions a node copies from others at a time: one part of each is in memory. */
+export const COPIES_MAX = 2;
 /** Streams one heads message may list. */
 export const HEADS_STREAMS_MAX = 20_000;
+/** Messages one report, or one comparison, may be told in: a million streams, more than a member shares with another in a lifetime. */
+export const REPORT_PARTS_MAX = 64;
+/** Secrets that are valid at once, as a peer names them. */
+export const SECRET_IDS_MAX = 8;
+/** The public id of a secret, in hex. */
+export const SECRET_ID_MAX_CHARS = 16;
+/** Rows one part of a snapshot may carry: a megabyte of the smallest. */
+export const SNAPSHOT_ROWS_MAX = 50_000;
+/** A key in the store: a partition, a tenant, the longest names of two linked concepts. */
+export const STORED_KEY_MAX_BYTES = 8 * 1024;
+/** Sealed bytes a witness keeps for replicas that lack them; full, it refuses before the acknowledgement (P8). */
+export const WITNESS_SEALED_MAX_BYTES = 4 * 1024 * 1024 * 1024;
+/** How far a writer's clock may be ahead, ms: beyond it a live push is refused, and a node that its peers' clocks show so far ahead writes nothing. */
+export const CLOCK_AHEAD_MAX_MS = 60_000;
+/** Streams of which one member may say what it holds: a thousand writers in each partition. What it says of more is not kept. */
+export const KNOWN_STREAMS_MAX = 257_000;
 export const GOSSIP_MESSAGE_MAX_BYTES = 16 * 1024;
 export const FEDERATION_MEMBERS_MAX = 256;
 export const NODE_NAME_MAX_CHARS = 63;
@@ -84,6 +110,8 @@ export const NODE_ID_MAX_CHARS = 128;
 export const LAYOUT_MAX_BYTES = 256 * 1024;
 /** The id of a change of the layout: 128 bits in hex and room for a prefix. */
 export const LAYOUT_CHANGE_ID_MAX_CHARS = 64;
+/** Changes of the layout that wait for their turn; each takes minutes, so a queue longer than this is a mistake in a script. */
+export const LAYOUT_CHANGES_WAITING_MAX = 256;
 /** One formation message: a layout with its ballot, or a list of 256 names. */
 export const FORMATION_MESSAGE_MAX_BYTES = LAYOUT_MAX_BYTES + 1024;
 /** What a node keeps while it forms: the layout it accepted and the one that was formed. */
@@ -104,6 +132,9 @@ export const REPLICATION_FACTOR_MAX = 16;
 export const MEMBER_WEIGHT_MAX = 10_000;
 /** A hundred years: a link that never fades. */
 export const DECAY_PERIOD_MAX_MS = 36_525 * 24 * 3600 * 1000;
+
+/** How long another node may let a forwarded request wait here: the longest FEDERATION_TIMEOUT. */
+export const FORWARD_TIMEOUT_MAX_MS = 300_000;
 
 // What waits in this node.
 /** Writes and reads of one node that have not been answered; one more is refused with `overloaded`. */

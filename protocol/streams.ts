@@ -1,6 +1,7 @@
 /**
  * Which streams this node holds, and how far. `staged`: numbered or accepted, on its way to disk. `durable`: after fsync; only that is ever told to
- * anybody (P1). Kept for replicas (frontier) and witnesses (marks) alike.
+ * anybody (P1). One of these for what it holds as a full replica (frontier), one for what it has seen as a witness (marks): during a change of the layout a
+ * node may be both for one partition.
  */
 import { genesisHash } from "./delta.ts";
 import type { Head, StreamHead } from "./frontier.ts";
@@ -32,6 +33,21 @@ export class Streams {
   /** After fsync. */
   flush(head: StreamHead): void {
     if (head.seq > this.durable(head.partition, head.writer)) set(this.#durable, head);
+  }
+
+  /** The copy of this partition is gone, or replaced by another. */
+  replace(partition: Partition, heads: readonly StreamHead[]): void {
+    this.#durable.delete(partition);
+    this.#staged.delete(partition);
+    for (const head of heads) {
+      set(this.#durable, head);
+      set(this.#staged, head);
+    }
+  }
+
+  /** Nothing of it, not even on its way to disk. */
+  isEmpty(partition: Partition): boolean {
+    return (this.#staged.get(partition)?.size ?? 0) === 0;
   }
 
   partitions(): Iterable<Partition> {

@@ -6,7 +6,7 @@ import type { Batch } from "./effects.ts";
 import type { Head } from "./frontier.ts";
 import type { Partition, WriterId } from "./ids.ts";
 
-/** @param reports one a full replica of the group: its head on this stream, undefined when it has told nothing */
+/** @param reports one a full replica of each group that counts: its head on this stream, undefined when it has told nothing */
 export function witnessMay(partition: Partition, writer: WriterId, mark: Head, forgotten: number, reports: readonly (Head | undefined)[]): Batch[] {
   let least: Head | undefined;
   for (const report of reports) {

@@ -1,9 +1,9 @@
 /**
- * The folder of a federation on this machine: `federation.json` remembers how many nodes it was made with, `federation-secret` what they
+ * The folder of a federation on this machine: `federation.json` remembers how many nodes it has and how many of them formed it, `federation-secret` what they
  * share, `node-K/` is each node's own, `federation.lock` says who runs it.
  */
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { CliError, EXIT } from "./exit.ts";
 import { takeLock } from "./process-lock.mjs";
@@ -11,6 +11,8 @@ import { takeLock } from "./process-lock.mjs";
 export interface FederationFolder {
   readonly path: string;
   readonly nodeCount: number;
+  /** Of those, the ones that formed layout 1, or 1 that was alone; the others came later and ask to join. */
+  readonly firstCount: number;
   /** Writes what is new: the number of nodes, and a secret unless one is configured. Only after every check has passed. */
   readonly commit: (options: { readonly secret: boolean }) => void;
   readonly secretFile: string;
@@ -21,8 +23,8 @@ const NODE_COUNT_DEFAULT = 3;
 
 /**
  * Locks the folder and reads what it was made with. Changes nothing else.
- * @param nodeCount as asked for, or undefined for what the folder remembers (3 in a new one)
- * @throws CliError another federation runs on it, it cannot be written, or it was made with another number
+ * @param nodeCount as asked for, or undefined for what the folder remembers (3 in a new one); more than it has are added
+ * @throws CliError another federation runs on it, it cannot be written, or it has more nodes
  */
 export function openFolder(folder: string, nodeCount: number | undefined): FederationFolder {
   const path = resolve(folder);
@@ -30,20 +32,26 @@ export function openFolder(folder: string, nodeCount: number | undefined): Feder
   try {
     const file = join(path, "federation.json");
     const made = readMade(file);
-    if (made !== undefined && nodeCount !== undefined && made !== nodeCount) {
+    if (made !== undefined && nodeCount !== undefined && nodeCount < made.nodes) {
+      const last = `node-${made.nodes}`;
       throw new CliError(
-        `${path} was made with ${made} nodes and cannot change to ${nodeCount} yet: leave --nodes out to go on with ${made}, or name another folder with --data.`,
+        `${path} has ${made.nodes} nodes, and fewer would leave out what ${nodeCount + 1 === made.nodes ? last : `node-${nodeCount + 1} to ${last}`} keep. Start it without --nodes and take them out one by one: continuum layout drain ${last}. A node that is drained only forwards.`,
         EXIT.failed,
-        "other_node_count",
+        "fewer_nodes",
       );
     }
-    const count = made ?? nodeCount ?? NODE_COUNT_DEFAULT;
+    const count = nodeCount ?? made?.nodes ?? NODE_COUNT_DEFAULT;
+    const first = made?.first ?? count;
     const secretFile = join(path, "federation-secret");
     const commit = ({ secret }: { readonly secret: boolean }): void => {
-      if (made === undefined) writeFileSync(file, `${JSON.stringify({ nodes: count })}\n`);
+      const text = `${JSON.stringify(first === count ? { nodes: count } : { nodes: count, first })}\n`;
+      if (made?.nodes !== count) {
+        writeFileSync(`${file}.new`, text);
+        renameSync(`${file}.new`, file);
+      }
       if (secret && !existsSync(secretFile)) writeFileSync(secretFile, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
     };
-    return { path, nodeCount: count, commit, secretFile, release };
+    return { path, nodeCount: count, firstCount: first, commit, secretFile, release };
   } catch (error) {
     release();
     throw error;
@@ -67,11 +75,11 @@ function lock(path: string): () => void {
   );
 }
 
-function readMade(file: string): number | undefined {
+function readMade(file: string): { readonly nodes: number; readonly first: number } | undefined {
   if (!existsSync(file)) return undefined;
   try {
-    const { nodes } = JSON.parse(readFileSync(file, "utf8"));
-    if (Number.isInteger(nodes) && nodes > 0) return nodes;
+    const { nodes, first = nodes } = JSON.parse(readFileSync(file, "utf8"));
+    if (Number.isInteger(nodes) && nodes > 0 && Number.isInteger(first) && first > 0 && first <= nodes) return { nodes, first };
   } catch {
     // said below
   }

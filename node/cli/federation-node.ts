@@ -14,6 +14,8 @@ export interface NodePlan {
   readonly federationPort: number;
   readonly gossipPort: number;
   readonly dataDir: string;
+  /** Came after the federation was formed: asks to be a member. */
+  readonly joins: boolean;
   /** Of `continuum serve`. */
   readonly flags: readonly string[];
 }

@@ -11,9 +11,12 @@ export interface ViewFacts {
 
 export function layoutOf(nodes: readonly FederationNode[]): string {
   if (nodes.length === 1) return "a single node";
-  const versions = new Set(nodes.flatMap(({ state }) => (state.kind === "up" && state.status?.layout ? [state.status.layout.version] : [])));
-  if (versions.size === 0) return "layout not formed yet";
-  return versions.size === 1 ? `layout ${[...versions][0]} formed` : `layouts ${[...versions].join(", ")}`;
+  const layouts = nodes.flatMap(({ state }) => (state.kind === "up" && state.status?.layout ? [state.status.layout] : []));
+  const versions = [...new Set(layouts.map(({ version }) => version))].sort((a, b) => a - b);
+  const [layout] = layouts;
+  if (layout === undefined) return "layout not formed yet";
+  if (versions.length > 1) return `layouts ${versions.join(", ")}`;
+  return layout.phase === "done" ? `layout ${layout.version} formed` : `layout ${layout.version}, ${layout.phase}`;
 }
 
 export function isReady(node: FederationNode): boolean {
@@ -26,17 +29,33 @@ export function allReady(nodes: readonly FederationNode[]): boolean {
     (node) =>
       isReady(node) &&
       node.state.kind === "up" &&
-      (node.state.status === undefined || node.state.status.node.role === "single" || node.state.status.layout !== null),
+      (node.state.status === undefined ||
+        node.state.status.node.role === "single" ||
+        (node.state.status.layout !== null && joiningOf(node) === undefined)),
   );
 }
 
 export function stateInWords(node: FederationNode, restartAt: number | undefined): string {
   const { state } = node;
   if (state.kind === "starting") return "starting";
+  const joining = joiningOf(node);
+  if (joining !== undefined) return joining;
+  if (state.kind === "up" && state.ready && state.status?.node.role === "gateway") return "healthy, forwards only: it is no member";
   if (state.kind === "up") return state.ready ? "healthy" : `not ready: ${state.reasons.join("; ") || "starting"}`;
   const back =
     restartAt === undefined ? `stays down, see ${node.logFile}` : `comes back in ${Math.max(0, Math.ceil((restartAt - Date.now()) / 1000))} s`;
   return `DOWN (${state.why}), ${back}`;
+}
+
+/** Of a node that came later, until it is a member; undefined: it is one, or cannot be asked. */
+function joiningOf({ state, plan }: FederationNode): string | undefined {
+  if (state.kind !== "up" || state.status === undefined || !plan.joins) return undefined;
+  const { node, layout, moving } = state.status;
+  if (node.role === "gateway" && !node.asks_to_join) return undefined;
+  if (node.role === "gateway") return layout === null ? "joining: looks for the others" : `joining: layout ${layout.version}, asks to be added`;
+  if (node.role !== "joining" || layout === null) return undefined;
+  const total = moving?.partitions_total ?? 0;
+  return `joining: layout ${layout.version}, ${layout.phase === "staged" ? "copying" : "taking over"} ${total - (moving?.partitions_left ?? 0)} of ${total}`;
 }
 
 export function drawFederation({ nodes, folder, restartAt }: ViewFacts): string {

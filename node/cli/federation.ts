@@ -25,7 +25,11 @@ export function addFederation(program: Command): void {
   program
     .command("federation")
     .description("run a federation of several nodes on this machine (npm start)")
-    .option("--nodes <count>", "how many nodes a new folder is made with (default: 3); 1 is a node alone", wholeNumber(1, NODES_MAX))
+    .option(
+      "--nodes <count>",
+      "how many nodes (default: what the folder has, 3 in a new one); more are added and join; 1 is a node alone",
+      wholeNumber(1, NODES_MAX),
+    )
     .option("--data <folder>", "where everything is kept", "./data")
     .option(
       "--port-base <port>",
@@ -62,12 +66,18 @@ function planNodes(folder: FederationFolder, portBase: number): { plans: NodePla
     const dataDir = join(folder.path, names[index]!);
     const own = { "node-name": names[index], "data-dir": dataDir, "api-port": apiPort, "federation-port": apiPort + 1, "gossip-port": apiPort + 2 };
     const peers = numbers.filter((other) => other !== index).map((other) => `127.0.0.1:${portBase + other * PORT_STEP + 1}`);
-    const together = names.length === 1 ? {} : { "federation-first-members": names.join(","), "federation-peers": peers.join(",") };
+    const together = names.length === 1 ? {} : { ...membership(index, names.slice(0, folder.firstCount)), "federation-peers": peers.join(",") };
     const secret = secretGiven || names.length === 1 ? {} : { "federation-secret-file": folder.secretFile };
     const flags = Object.entries({ ...own, ...together, ...secret }).flatMap(([name, value]) => [`--${name}`, String(value)]);
-    return { name: names[index]!, apiPort, federationPort: apiPort + 1, gossipPort: apiPort + 2, dataDir, flags };
+    return { name: names[index]!, apiPort, federationPort: apiPort + 1, gossipPort: apiPort + 2, dataDir, joins: index >= folder.firstCount, flags };
   });
   return { plans, apiKey: process.env.CONTINUUM_API_KEY || config.apiKeys[0] };
+}
+
+/** The first ones form layout 1; who comes later asks to be added. One that was alone has a layout already. */
+function membership(index: number, first: readonly string[]): Record<string, string> {
+  if (index >= first.length) return { "federation-auto-join": "true" };
+  return first.length === 1 ? {} : { "federation-first-members": first.join(",") };
 }
 
 async function checkPorts({ name, apiPort, federationPort, gossipPort }: NodePlan): Promise<void> {

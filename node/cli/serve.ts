@@ -42,10 +42,16 @@ async function serve(flags: Record<string, unknown>): Promise<void> {
     if (process.connected) process.once("disconnect", () => resolve("disconnect"));
   });
   const { startNode } = await import("../node.ts");
-  const node = await startNode(config);
-  log.info({ url: node.url, pages: `${node.url}/docs`, federation: node.federationAddresses, pid: process.pid }, "serving");
-  const reason = await ending;
-  log.info({ reason }, "stopping");
+  let node = await startNode(config);
+  for (;;) {
+    log.info({ url: node.url, pages: `${node.url}/docs`, federation: node.federationAddresses, pid: process.pid }, "serving");
+    const copied = await Promise.race([ending.then(() => undefined), node.mustOpenAgain]);
+    if (copied === undefined) break;
+    log.warn({ reason: copied }, "opening everything again as another incarnation");
+    await node.stop();
+    node = await startNode(config);
+  }
+  log.info({ reason: await ending }, "stopping");
   setTimeout(() => {
     log.error({ waitedMs: STOP_MS_MAX }, "something did not stop in time; ending all the same");
     process.exit(EXIT.failed);

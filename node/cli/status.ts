@@ -20,7 +20,7 @@ function headline({ node, layout, quorum, consistency, waiting_for: waiting }: F
   if (layout === null) return `${node.name} waits for layout 1${waiting.length === 0 ? "" : `: ${waiting.join(", ")} not heard from yet`}`;
   return [
     `Federation ${layout.federation_id.slice(0, 8)}`,
-    `layout ${layout.version}`,
+    `layout ${layout.version}${layout.phase === "done" ? "" : ` (${layout.phase})`}`,
     `replication factor ${layout.replication_factor}`,
     `quorum ${quorum.quorum} of ${quorum.group_size}`,
     `default consistency ${consistency}`,
@@ -29,27 +29,72 @@ function headline({ node, layout, quorum, consistency, waiting_for: waiting }: F
 }
 
 function members({ node, peers }: FederationStatus): string {
-  const self = [`${node.name} *`, node.zone || "-", node.role, "this node", "", "", shortId(node.id)];
-  return drawTable(["node", "zone", "role", "state", "round trip", "behind", "id"], [self, ...peers.map(peerRow)]);
+  const self = [`${node.name} *`, node.zone || "-", node.role, standing(node), "", "", "", "", shortId(node.id), secrets(node.secret_ids)];
+  return drawTable(["node", "zone", "role", "state", "round trip", "behind", "lag", "protocol", "id", "secrets"], [self, ...peers.map(peerRow)]);
+}
+
+function standing({ standing, role }: FederationStatus["node"]): string {
+  return standing === "counting" || role === "gateway" || role === "forming" ? "this node" : `this node, ${standing}`;
 }
 
 function peerRow(peer: PeerStatus): string[] {
   const state = peer.healthy
-    ? "healthy"
+    ? peer.counts || peer.role === "gateway"
+      ? "healthy"
+      : "healthy, does not count yet"
     : peer.connected
       ? "connected, not healthy"
       : `not connected${peer.last_seen === null ? "" : `, last seen ${peer.last_seen}`}`;
   const latency = peer.latency_ms === null ? "" : `${peer.latency_ms.toFixed(1)} ms`;
-  return [peer.name, peer.zone || "-", peer.role, state, latency, counted(peer.behind, "delta"), shortId(peer.id)];
+  const lag = peer.lag_seconds === 0 ? "" : `${peer.lag_seconds.toFixed(1)} s`;
+  const protocol = peer.protocol_version === null ? "" : String(peer.protocol_version);
+  return [
+    peer.name,
+    peer.zone || "-",
+    peer.role,
+    state,
+    latency,
+    counted(peer.behind, "delta"),
+    lag,
+    protocol,
+    shortId(peer.id),
+    secrets(peer.secret_ids),
+  ];
 }
 
-function health({ quorum, partitions, completeness, sync_lag_seconds: lag, witness }: FederationStatus): string {
+function secrets(ids: readonly string[]): string {
+  return ids.map((id) => id.slice(0, 8)).join(" ");
+}
+
+function health(status: FederationStatus): string {
+  const { quorum, partitions, completeness, sync_lag_seconds: lag, witness, moving, conflict, copying, layout } = status;
   const replicas = partitions.filter(({ role }) => role === "replica").length;
+  const waits = witness.waits_for.map(({ name, deltas }) => `${name} lacks ${deltas}`).join(", ");
   return [
-    `Quorum ${quorum.available ? "is available" : "is NOT available"}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}.`,
-    `Here, of the partitions with data: replica of ${replicas}, witness of ${partitions.length - replicas} (keeping ${counted(witness.held_deltas, "delta")}).`,
-    `Replication: ${(completeness * 100).toFixed(completeness === 1 ? 0 : 2)} % of what is known is here; oldest waiting delta ${lag.toFixed(1)} s.`,
+    ...(conflict === null
+      ? []
+      : [`Two layouts ${conflict.version} are in use: quorum stops. Choose this side with continuum layout recover, here, or the other one there.`]),
+    ...(moving === null
+      ? []
+      : [
+          `Layout ${layout?.version} is ${moving.phase}: ${moving.partitions_total - moving.partitions_left} of ${moving.partitions_total} partitions are with the owners to come.`,
+        ]),
+    `Quorum ${quorum.available ? "is available" : "is NOT available"}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}${quorum.short_copies === 0 ? "" : `; ${counted(quorum.short_copies, "partition")} short of copies`}.`,
+    `Here, of the partitions with data: replica of ${replicas}, witness of ${partitions.length - replicas} (keeping ${counted(witness.held_deltas, "delta")}${waits === "" ? "" : `: ${waits}`}).`,
+    `Replication: ${percent(completeness)} % of what is known is here; oldest waiting delta ${lag.toFixed(1)} s.${copying === 0 ? "" : ` ${counted(copying, "partition")} on the way here.`}`,
+    ...(status.clock_ahead_ms === null
+      ? []
+      : [`Clock: ${aside(status.clock_ahead_ms)} its peers'; answered in doubt since the start: ${status.in_doubt_total}.`]),
   ].join("\n");
+}
+
+/** 100 only when it is all. */
+function percent(share: number): string {
+  return share === 1 ? "100" : (Math.floor(share * 10_000) / 100).toFixed(2);
+}
+
+function aside(ms: number): string {
+  return `${Math.abs(ms / 1000).toFixed(1)} s ${ms < 0 ? "behind" : "ahead of"}`;
 }
 
 function shortId(id: string): string {

@@ -1,7 +1,9 @@
 /** /v1/federation: what this node knows of the others. For admins. */
 import type { FastifyInstance } from "fastify";
 import Type, { type Static } from "typebox";
+import type { PeerInfo } from "../links.ts";
 import type { FederationStatus } from "../status.ts";
+import { LayoutView, Progress } from "./layout.ts";
 
 /** `fingerprints`: hash every partition held here; costs a walk over the store. */
 export type StatusSource = (ask: { readonly fingerprints: boolean }) => FederationStatus | Promise<FederationStatus>;
@@ -22,19 +24,25 @@ const Peer = Type.Object({
   latency_ms: Type.Unsafe<number | null>({ type: ["number", "null"] }),
   last_seen: NullableText,
   behind: Type.Integer(),
+  lag_seconds: Type.Number(),
+  counts: Type.Boolean(),
+  protocol_version: Type.Unsafe<number | null>({ type: ["integer", "null"] }),
+  secret_ids: Type.Array(Text),
 });
-const LayoutFields = Type.Object({
-  version: Type.Integer(),
-  federation_id: Text,
-  replication_factor: Type.Integer(),
-  resonance_decay: Type.Number(),
-  hebbian_rate: Type.Number(),
-  period_ms: Type.Number(),
-  members: Type.Array(Type.Object({ id: Text, name: Text, incarnation: Text, zone: Text, weight: Type.Number() })),
+const Quorum = Type.Object({
+  available: Type.Boolean(),
+  short_groups: Type.Integer(),
+  short_copies: Type.Integer(),
+  group_size: Type.Integer(),
+  quorum: Type.Integer(),
 });
-const Layout = Type.Unsafe<Static<typeof LayoutFields> | null>({ ...LayoutFields, type: ["object", "null"] });
-const Quorum = Type.Object({ available: Type.Boolean(), short_groups: Type.Integer(), group_size: Type.Integer(), quorum: Type.Integer() });
-const Witness = Type.Object({ held_deltas: Type.Integer(), held_bytes: Type.Number() });
+const Witness = Type.Object({
+  held_deltas: Type.Integer(),
+  held_bytes: Type.Number(),
+  waits_for: Type.Array(Type.Object({ name: Text, deltas: Type.Integer() })),
+});
+const ConflictFields = Type.Object({ peer: Text, version: Type.Integer() });
+const Conflict = Type.Unsafe<Static<typeof ConflictFields> | null>({ ...ConflictFields, type: ["object", "null"] });
 const Status = Type.Object({
   node: Type.Object({
     id: Text,
@@ -42,11 +50,16 @@ const Status = Type.Object({
     incarnation: Text,
     writer: Text,
     role: Text,
+    standing: Text,
+    asks_to_join: Type.Boolean(),
+    secret_ids: Type.Array(Text),
     zone: Text,
     version: Text,
     protocol_version: Type.Integer(),
   }),
-  layout: Layout,
+  layout: LayoutView,
+  moving: Progress,
+  conflict: Conflict,
   waiting_for: Type.Array(Text),
   consistency: Text,
   peers: Type.Array(Peer),
@@ -54,6 +67,9 @@ const Status = Type.Object({
   sync_lag_seconds: Type.Number(),
   completeness: Type.Number(),
   witness: Witness,
+  clock_ahead_ms: Type.Unsafe<number | null>({ type: ["number", "null"] }),
+  in_doubt_total: Type.Integer(),
+  copying: Type.Integer(),
   partitions: Type.Array(
     Type.Object({
       partition: Type.Integer(),
@@ -76,7 +92,20 @@ const StatsAnswer = Type.Object({
   partitions: Type.Object({ replica: Type.Integer(), witness: Type.Integer() }),
 });
 
-export function federationRoutes(app: FastifyInstance, status: StatusSource): void {
+const DialBody = Type.Object({
+  address: Type.String({ minLength: 1, maxLength: 512, description: "host:port, a DNS name, or a multiaddr." }),
+});
+
+export interface FederationActions {
+  readonly status: StatusSource;
+  /** @throws ApiError conflict: nobody we know answers there */
+  readonly dial: (address: string) => Promise<PeerInfo>;
+  /** @returns how many partitions are read again, and with how many peers this node compares */
+  readonly repair: () => { readonly partitions: number; readonly peers: number };
+}
+
+export function federationRoutes(app: FastifyInstance, options: FederationActions): void {
+  const { status } = options;
   app.get<{ Querystring: Static<typeof Query> }>(
     "/v1/federation",
     {
@@ -105,20 +134,33 @@ export function federationRoutes(app: FastifyInstance, status: StatusSource): vo
       return { peers, total: peers.length };
     },
   );
-  app.get(
-    "/v1/federation/layout",
+  app.post<{ Body: Static<typeof DialBody> }>(
+    "/v1/federation/peers",
     {
       schema: {
-        operationId: "getLayout",
+        operationId: "dialPeer",
         tags: ["federation"],
-        summary: "The agreed layout, null before it is formed",
-        response: { 200: Type.Object({ layout: Layout, waiting_for: Type.Array(Text) }) },
+        summary: "Connect to the node at an address; it is remembered",
+        body: DialBody,
+        response: { 200: Type.Object({ id: Text, name: Text, incarnation: Text, zone: Text, protocol_version: Type.Integer() }) },
       },
     },
-    async () => {
-      const { layout, waiting_for } = await status({ fingerprints: false });
-      return { layout, waiting_for };
+    async (request) => {
+      const { node, name, incarnation, zone, version } = await options.dial(request.body.address);
+      return { id: node, name, incarnation, zone, protocol_version: version };
     },
+  );
+  app.post(
+    "/v1/federation/repair",
+    {
+      schema: {
+        operationId: "repairFederation",
+        tags: ["federation"],
+        summary: "Compare with every peer now, and read every copy on this disk again",
+        response: { 200: Type.Object({ partitions: Type.Integer(), peers: Type.Integer() }) },
+      },
+    },
+    async () => options.repair(),
   );
   app.get(
     "/v1/federation/stats",

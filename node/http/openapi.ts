@@ -54,6 +54,7 @@ const MEANINGS: Readonly<Record<ApiCode, string>> = {
   method_not_allowed: "the path has other methods, see Allow",
   conflict: "it contradicts what is there",
   idempotency_key_reused: "the key belongs to another request",
+  idempotency_key_expired: "the key was used so long ago that its answer is not kept any more; nothing was written",
   payload_too_large: "the body is too large",
   unsupported_media_type: "the body is not application/json",
   validation_failed: "a field is wrong, see errors",

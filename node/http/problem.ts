@@ -22,6 +22,7 @@ const TITLES: Readonly<Record<ApiCode, string>> = {
   method_not_allowed: "Method not allowed",
   conflict: "Conflict",
   idempotency_key_reused: "Idempotency key used for another request",
+  idempotency_key_expired: "Idempotency key used too long ago",
   payload_too_large: "Body too large",
   unsupported_media_type: "Unsupported media type",
   validation_failed: "Invalid request",

@@ -4,6 +4,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, 
 import { HTTP_BODY_MAX_BYTES } from "../../protocol/limits.ts";
 import type { Config } from "../config.ts";
 import { ApiError } from "../errors.ts";
+import type { LayoutAdmin } from "../layout-admin.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Log, Router, System } from "../ports.ts";
 import type { Readiness } from "../status.ts";
@@ -12,10 +13,11 @@ import { conceptRoutes } from "./concepts.ts";
 import { decisionRoutes } from "./decisions.ts";
 import { Door } from "./door.ts";
 import { entityRoutes } from "./entities.ts";
-import { federationRoutes, type StatusSource } from "./federation.ts";
+import { type FederationActions, federationRoutes, type StatusSource } from "./federation.ts";
 import { healthRoutes, type NodeChecks } from "./health.ts";
 import { keyRoutes } from "./keys.ts";
 import { KnownPaths } from "./known-paths.ts";
+import { layoutRoutes } from "./layout.ts";
 import { learnRoutes } from "./learn.ts";
 import { memoryRoutes } from "./memories.ts";
 import { batchRoutes } from "./memories-batch.ts";
@@ -41,6 +43,8 @@ export interface HttpOptions {
   /** Of this program, for /v1/health and the OpenAPI document. */
   readonly version: string;
   readonly status: StatusSource;
+  readonly layout: Pick<LayoutAdmin, "queue" | "history" | "preview" | "apply" | "dial">;
+  readonly repair: FederationActions["repair"];
   readonly readiness: () => Readiness | Promise<Readiness>;
   readonly checks: () => NodeChecks | Promise<NodeChecks>;
 }
@@ -65,6 +69,8 @@ export async function createHttp(options: HttpOptions): Promise<HttpServer> {
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     forceCloseConnections: "idle",
+    // Fastify's own 503 is no problem+json; what comes through while this closes is answered by the router, which knows when it cannot.
+    return503OnClosing: false,
     http: { headersTimeout: HEADERS_TIMEOUT_MS },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: PARAM_MAX_CHARS },
     ajv: { customOptions: { coerceTypes: false, allErrors: true, removeAdditional: false } },
@@ -148,7 +154,8 @@ export async function createHttp(options: HttpOptions): Promise<HttpServer> {
       requireAdmin(request);
       done();
     });
-    federationRoutes(admins, options.status);
+    federationRoutes(admins, { status: options.status, dial: (address) => options.layout.dial(address), repair: options.repair });
+    layoutRoutes(admins, () => options.status({ fingerprints: false }), options.layout, door);
     keyRoutes(admins, door);
   });
   await app.ready();

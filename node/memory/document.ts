@@ -57,8 +57,8 @@ function documentOfMemory(id: string, memory: Memory): Document {
     time: timeOf(metadata, memory.at),
     session: memory.session,
     instance: instanceOf(metadata, memory.node),
-    entity: fold(entity),
-    concepts: current(memory.concepts),
+    entity: isName(fold(entity)) ? fold(entity) : "",
+    concepts: current(memory.concepts).filter(isName),
     decisions: 0,
     asks: asksIn(content),
     ...weigh(content, entity),
@@ -74,11 +74,16 @@ function documentOfTurn(id: string, turn: Turn): Document {
     session: turn.session,
     instance: turn.instance,
     entity: "",
-    concepts: turn.concepts,
+    concepts: turn.concepts.filter(isName),
     decisions: turn.decisions.length,
     asks: asksIn(turn.assistant),
     ...weigh(`${turn.user}\n${turn.assistant}`, ""),
   };
+}
+
+/** Names of ours have no control characters; what a peer's delta calls a name may have them, and would break the stored row apart. */
+function isName(id: string): boolean {
+  return !/[\u001e\u001f]/.test(id);
 }
 
 function asksIn(text: string): boolean {

@@ -1,5 +1,6 @@
 /** Metadata is a person's JSON object, kept as text. It is only ever parsed, read by own keys, and written again: a key "__proto__" is a key like any other. */
 import type { Hlc } from "../../protocol/clock.ts";
+import { METADATA_DEPTH_MAX } from "../../protocol/limits.ts";
 
 export type Metadata = Readonly<Record<string, unknown>>;
 
@@ -7,8 +8,25 @@ export function metadataText(metadata: Metadata | undefined): string {
   return metadata === undefined ? "{}" : JSON.stringify(metadata);
 }
 
+/**
+ * HTTP lets through objects only, and none too deep for recursive code; a peer's delta may say anything, is the same on every replica, and must not end
+ * the process that reads it. Then it is no metadata.
+ */
 export function parseMetadata(text: string): Metadata {
-  return text === "{}" || text === "" ? {} : (JSON.parse(text) as Metadata);
+  if (text === "{}" || text === "") return {};
+  try {
+    const value: unknown = JSON.parse(text);
+    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+    return isObject && !isDeeperThan(value, METADATA_DEPTH_MAX) ? (value as Metadata) : {};
+  } catch {
+    return {};
+  }
+}
+
+/** Stops at one level too many, so it never recurses far. */
+export function isDeeperThan(value: unknown, levels: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isDeeperThan(inner, levels - 1));
 }
 
 /** RFC 7396 on the top level: keys given are set, null takes away. */

@@ -263,9 +263,10 @@ export class TenantIndex {
       [a, b],
       [b, a],
     ] as const) {
-      const set = this.neighbours.get(one)!;
-      set.delete(other);
-      if (set.size === 0) this.neighbours.delete(one);
+      // Gone already when a peer's delta tied a concept to itself.
+      const set = this.neighbours.get(one);
+      set?.delete(other);
+      if (set?.size === 0) this.neighbours.delete(one);
     }
   }
 

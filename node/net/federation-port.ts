@@ -9,7 +9,6 @@ import type { Listener, Transport } from "@libp2p/interface";
 import { tcp } from "@libp2p/tcp";
 import { DOOR_SOCKETS_MAX } from "../../protocol/limits.ts";
 import type { Meter, System } from "../ports.ts";
-import { boundedBeforeAdmission } from "./before-admission.ts";
 import { WebSocketDoor } from "./websocket.ts";
 
 export type HealthPath = "/health" | "/ready";
@@ -40,7 +39,7 @@ export function federationPort(options: FederationPortOptions): (components: Tcp
       const webSockets = new WebSocketDoor(listening.upgrader, components);
       return divide(createListener(listening), webSockets, options);
     };
-    return boundedBeforeAdmission(transport, options.meter);
+    return transport;
   };
 }
 

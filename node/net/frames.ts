@@ -3,7 +3,7 @@
  * A writer holds a bounded number of bytes and refuses what exceeds it (P8).
  */
 import type { Stream } from "@libp2p/interface";
-import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
+import { FIRST_FRAMES_MAX, FRAME_MAX_BYTES } from "../../protocol/limits.ts";
 import { NetError } from "./errors.ts";
 
 /** Numbers on the wire; never reused. Everything but `data` is between the two nets. */
@@ -15,8 +15,6 @@ export const HEADER_BYTES = 4;
 const BATCH_BYTES = 256 * 1024;
 /** Handed to the stream in one tick; then others get their turn. */
 const TICK_BYTES = 1024 * 1024;
-/** Frames that may wait in front of all others: our ping and a few answers. A peer that pings without reading gets no more. */
-const FIRST_MAX = 16;
 
 /** Where sealed frames wait for the stream. */
 export class FrameWriter {
@@ -66,7 +64,7 @@ export class FrameWriter {
 
   /** In front of what waits, whatever waits: for pings, which are few and tiny. Too many are dropped. */
   pushFirst(kind: FrameKind, frame: Uint8Array): void {
-    if (this.#closed || this.#firstCount >= FIRST_MAX) return;
+    if (this.#closed || this.#firstCount >= FIRST_FRAMES_MAX) return;
     this.#firstCount += 1;
     this.#queue.unshift(header(kind, frame.length), frame);
     this.#queuedBytes += HEADER_BYTES + frame.length;

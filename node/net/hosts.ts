@@ -2,7 +2,7 @@
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { type GossipSub, gossipsub } from "@libp2p/gossipsub";
 import { identify } from "@libp2p/identify";
-import type { Libp2p, PrivateKey, ServiceMap } from "@libp2p/interface";
+import type { Libp2p, PrivateKey, ServiceMap, Transport, Upgrader } from "@libp2p/interface";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { tcp } from "@libp2p/tcp";
 import { createLibp2p, type Libp2pOptions } from "libp2p";
@@ -12,7 +12,6 @@ import type { Keyring } from "../../crypto/keyring.ts";
 import { GOSSIP_MESSAGE_MAX_BYTES, PENDING_CONNECTIONS_MAX } from "../../protocol/limits.ts";
 import type { Meter, System } from "../ports.ts";
 import { admission } from "./admission.ts";
-import { boundedBeforeAdmission } from "./before-admission.ts";
 import { NetError } from "./errors.ts";
 import { type FederationPortOptions, federationPort } from "./federation-port.ts";
 import { forgivingYamux } from "./muxer.ts";
@@ -81,17 +80,14 @@ function common(options: HostOptions): Libp2pOptions {
 }
 
 export async function createFederationHost(options: HostOptions, port: Pick<FederationPortOptions, "health" | "sockets">): Promise<Libp2p> {
-  const { meter } = options;
-  return createLibp2p({
-    ...common(options),
-    transports: [federationPort({ ...options, ...port }), (components) => boundedBeforeAdmission(webSocket()(components), meter)],
-  });
+  const listening = federationPort({ ...options, ...port });
+  return createLibp2p({ ...common(options), transports: [(components) => countingDenied(listening(components), options.meter), webSocket()] });
 }
 
 export async function createGossipHost(options: HostOptions, fanout: number, topics: readonly string[]): Promise<GossipHost> {
   return createLibp2p({
     ...common(options),
-    transports: [(components) => boundedBeforeAdmission(tcp()(components), options.meter)],
+    transports: [(components) => countingDenied(tcp()(components), options.meter)],
     services: {
       identify: identify(),
       pubsub: gossipsub({
@@ -111,6 +107,23 @@ export async function createGossipHost(options: HostOptions, fanout: number, top
       }),
     },
   });
+}
+
+/** libp2p turns connections away that are too many, before they have said anything, and tells nobody. */
+function countingDenied(transport: Transport, meter: Meter): Transport {
+  const createListener = transport.createListener.bind(transport);
+  transport.createListener = (options) => {
+    const upgradeInbound: Upgrader["upgradeInbound"] = async (connection, upgrading) => {
+      try {
+        await options.upgrader.upgradeInbound(connection, upgrading);
+      } catch (error) {
+        if ((error as Error).name === "ConnectionDeniedError") meter.count("connection_error", 1, "too_many_connections");
+        throw error;
+      }
+    };
+    return createListener({ ...options, upgrader: Object.create(options.upgrader, { upgradeInbound: { value: upgradeInbound } }) as Upgrader });
+  };
+  return transport;
 }
 
 /** Gossipsub wants dLow <= d <= dHigh and dOut < dLow, dOut <= d / 2. @param fanout peers a message is passed on to, >= 1 */

@@ -187,6 +187,10 @@ export class Links {
   #connectionOpened(connection: Connection): void {
     if (this.#stopped) return;
     const link = this.#linkOf(connection);
+    if (this.#options.isRevoked(link.peer)) {
+      connection.abort(this.#refusal(link, connection, "revoked"));
+      return;
+    }
     this.#boundConnections(link);
     void this.#open(link);
   }
@@ -293,10 +297,10 @@ export class Links {
 
   #greeted(link: Link, inbound: Inbound, frame: Uint8Array): void {
     const hello = decodeHello(frame);
-    if (this.#options.isRevoked(link.peer)) this.#turnAway(link, inbound.connection, "revoked");
+    if (this.#options.isRevoked(link.peer)) throw this.#refusal(link, inbound.connection, "revoked");
     const before = link.inbound;
     const another = before !== undefined && before.hello?.session !== hello.session;
-    if (another && this.#isTwice(link)) this.#turnAway(link, inbound.connection, "identity_twice");
+    if (another && this.#isTwice(link)) throw this.#refusal(link, inbound.connection, "identity_twice");
     inbound.hello = hello;
     link.inbound = inbound;
     this.#dropHeld(link);
@@ -307,10 +311,10 @@ export class Links {
     void this.#open(link);
   }
 
-  /** @throws NetError REFUSED: nothing more is read from this peer */
-  #turnAway({ peer }: Link, connection: Connection, reason: "revoked" | "identity_twice"): never {
+  /** Counted and explained; to be thrown while a frame is read, so that nothing more is. */
+  #refusal({ peer }: Link, connection: Connection, reason: "revoked" | "identity_twice"): NetError {
     this.#options.refusals.report({ reason, peer, remote: connection.remoteAddr.getComponents()[0]?.value ?? "unknown", by: "us" });
-    throw new NetError("REFUSED", `${peer}: ${reason}`);
+    return new NetError("REFUSED", `${peer}: ${reason}`);
   }
 
   /**

@@ -33,19 +33,27 @@ export async function beginClearing(db: Level, partition: Partition, what: Holdi
 
 /** Until none is left; others may write in between. */
 export async function clearRows(db: Level, partition: Partition, what: Holding, inOrder: InOrder): Promise<void> {
-  for (const range of rowsOf(partition, what).ranges) {
-    let batch: LevelOperation[] = [];
-    const write = (): Promise<void> => {
-      const operations = batch;
-      batch = [];
-      return inOrder(() => db.batch(operations, { sync: true }));
-    };
+  const { single, ranges: many } = rowsOf(partition, what);
+  // What a copy that was given up had brought of them.
+  await inOrder(() => remove(db, single));
+  for (const range of many) {
+    let batch: string[] = [];
     for await (const [key] of db.iterator({ ...range, values: false })) {
-      batch.push({ type: "del", key });
-      if (batch.length >= BATCH_ROWS) await write();
+      batch.push(key);
+      if (batch.length < BATCH_ROWS) continue;
+      const full = batch;
+      batch = [];
+      await inOrder(() => remove(db, full));
     }
-    if (batch.length > 0) await write();
+    if (batch.length > 0) await inOrder(() => remove(db, batch));
   }
+}
+
+function remove(db: Level, names: readonly string[]): Promise<void> {
+  return db.batch(
+    names.map((key) => ({ type: "del", key })),
+    { sync: true },
+  );
 }
 
 export function endClearing(db: Level, partition: Partition, what: Holding): Promise<void> {
@@ -61,10 +69,6 @@ export async function finishClearing(db: Level): Promise<Map<Partition, Extract<
     for await (const [key, value] of db.iterator(what === "replica" ? ranges.replacing() : ranges.clearingWitness()))
       markers.push([partitionAt(key), decodeReplacing(unprotect(key, value))]);
     for (const [partition, replacing] of markers) {
-      await db.batch(
-        rowsOf(partition, what).single.map((key) => ({ type: "del", key })),
-        { sync: true },
-      );
       await clearRows(db, partition, what, alone);
       if (replacing.what === "copy") copies.set(partition, replacing);
       else await endClearing(db, partition, what);

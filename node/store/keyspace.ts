@@ -126,6 +126,11 @@ export function isOfWitness(key: string, partition: Partition): boolean {
   return key.slice(1, 5) === `/${at(partition)}` && "sw".includes(key.charAt(0));
 }
 
+/** The rows of a partition that no snapshot has: the index, and what is kept sealed. */
+export function otherRanges(partition: Partition): { readonly index: { gte: string; lt: string }; readonly sealed: { gte: string; lt: string } } {
+  return { index: under(`i/${at(partition)}`), sealed: under(`s/${at(partition)}`) };
+}
+
 /** What a snapshot of a partition consists of, in the order of its keys; rows of the index are made anew by who receives it. */
 export function snapshotRanges(partition: Partition): readonly { gte: string; lt: string }[] {
   const one = (key: string) => ({ gte: key, lt: `${key}\u0000` });

@@ -103,17 +103,20 @@ export interface Start {
 /** What another member told this node last. */
 export interface Told {
   readonly start: Start;
-  readonly frontiers: readonly StreamHead[];
+  /** The layout under which the rest was told. */
+  readonly layoutVersion: number;
+  readonly heads: readonly StreamHead[];
   readonly marks: readonly StreamHead[];
 }
-export function encodeTold({ start, frontiers, marks }: Told): Uint8Array {
-  return encodeWire([start.count, start.id, headsToWire(frontiers), headsToWire(marks)]);
+export function encodeTold({ start, layoutVersion, heads, marks }: Told): Uint8Array {
+  return encodeWire([start.count, start.id, layoutVersion, headsToWire(heads), headsToWire(marks)]);
 }
 export function decodeTold(bytes: Uint8Array): Told {
-  const [count, id, frontiers, marks] = asArray(decodeWire(bytes, bytes.length), "told", 4);
+  const [count, id, layoutVersion, heads, marks] = asArray(decodeWire(bytes, bytes.length), "told", 5);
   return {
     start: { count: asCount(count, "start"), id: asText(id, "id of a start") },
-    frontiers: asHeads(frontiers, Number.POSITIVE_INFINITY),
+    layoutVersion: asCount(layoutVersion, "layout version"),
+    heads: asHeads(heads, Number.POSITIVE_INFINITY),
     marks: asHeads(marks, Number.POSITIVE_INFINITY),
   };
 }

@@ -4,23 +4,26 @@
  * cache, then at LevelDB (synchronously: a decision is made on one state, and a cached block answers in microseconds).
  */
 import { type Hlc, laterHlc } from "../../protocol/clock.ts";
-import { type Delta, parseDelta } from "../../protocol/delta.ts";
+import { type Delta, type DeltaHeader, parseDelta, parseHeader } from "../../protocol/delta.ts";
 import type { Batch } from "../../protocol/effects.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
 import type { Head, StreamHead } from "../../protocol/frontier.ts";
 import { decodeRecord, encodeRecord, isVisible } from "../../protocol/graph/record.ts";
-import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
+import type { GraphRecord, Kind, Positions, RecordOf } from "../../protocol/graph/records.ts";
 import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
-import { headOf, type StagedState } from "../../protocol/replica.ts";
+import { positionOf, type StagedState } from "../../protocol/replica.ts";
+import type { News } from "../../protocol/spread.ts";
 import type { GraphIndex, RecordChange } from "../ports.ts";
 import { CHECKSUM_BYTES, type Holding, isOfReplica, isOfWitness, keys, META, partitionAt, protect, seal, unprotect } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
 import {
   decodeExecutions,
   decodePair,
+  type Erased,
   type ExecutionAt,
   encodeCounts,
+  encodeErased,
   encodeExecutions,
   encodeHeads,
   encodeHlc,
@@ -28,6 +31,8 @@ import {
   NO_RECORDS,
   type RecordCounts,
 } from "./rows.ts";
+
+import type { Copied } from "./snapshot-rows.ts";
 
 /** A value that is not on disk yet, kept decoded, encoded when flushed. */
 type Row =
@@ -65,9 +70,12 @@ export class Staged implements StagedState {
   readonly #marks = new Map<Partition, Map<WriterId, Head>>();
   /** Sealed deltas on disk or on their way: per stream the seqs and sizes, ascending. */
   readonly #sealed = new Map<string, { seq: number; bytes: number }[]>();
+  #sealedBytes = 0;
   readonly #partitions = new Map<string, Partition>();
   readonly #counts: Map<Partition, RecordCounts>;
   readonly #counted = new Set<Partition>();
+  readonly #erased: Map<Partition, Map<WriterId, Erased>>;
+  readonly #erasing = new Set<Partition>();
   /** Rows on disk that are on their way out: they are read by nobody, and none is added. */
   readonly #closed: Readonly<Record<Holding, Set<Partition>>> = { replica: new Set(), witness: new Set() };
 
@@ -80,15 +88,17 @@ export class Staged implements StagedState {
       sealed: readonly { partition: Partition; writer: WriterId; seq: number; bytes: number }[];
       highWater: Hlc;
       counts: ReadonlyMap<Partition, RecordCounts>;
+      erased: ReadonlyMap<Partition, ReadonlyMap<WriterId, Erased>>;
     },
   ) {
     this.#db = db;
     this.#index = index;
     this.#highWater = loaded.highWater;
     this.#counts = new Map(loaded.counts);
+    this.#erased = new Map([...loaded.erased].map(([partition, erased]) => [partition, new Map(erased)]));
     for (const head of loaded.frontiers) headsOf(this.#frontiers, head.partition).set(head.writer, head);
     for (const head of loaded.marks) headsOf(this.#marks, head.partition).set(head.writer, head);
-    for (const { partition, writer, seq, bytes } of loaded.sealed) this.#sealedOf(partition, writer).push({ seq, bytes });
+    for (const { partition, writer, seq, bytes } of loaded.sealed) this.#keepSealed(partition, writer, seq, bytes);
   }
 
   get hasStaged(): boolean {
@@ -130,8 +140,46 @@ export class Staged implements StagedState {
     const name = keys.log(partition, writer, seq);
     const row = this.#row(name);
     if (row !== undefined && row !== GONE && "delta" in row) return row.delta;
-    const value = this.#isClosed(name) ? undefined : this.#db.getSync(name);
-    return value === undefined ? undefined : parseDelta(...decodePair(unprotect(name, value)));
+    const stored = this.#stored(name);
+    // A floor has erased its body.
+    return stored === undefined || stored[1].length === 0 ? undefined : parseDelta(...stored);
+  }
+
+  /** Of a delta of the log, also where its body was erased. */
+  deltaHeader(partition: Partition, writer: WriterId, seq: number): DeltaHeader | undefined {
+    const name = keys.log(partition, writer, seq);
+    const row = this.#row(name);
+    if (row !== undefined && row !== GONE && "delta" in row) return row.delta.header;
+    const stored = this.#stored(name);
+    return stored === undefined ? undefined : parseHeader(stored[0]);
+  }
+
+  /** Bodies of the stream up to here are erased, or about to be: what lies below is served as a snapshot. */
+  erasedTo(partition: Partition, writer: WriterId): number {
+    return this.#erased.get(partition)?.get(writer)?.to ?? 0;
+  }
+
+  /** The bodies are gone up to here. */
+  erased(partition: Partition, writer: WriterId, done: number): void {
+    const erased = this.#erased.get(partition)?.get(writer);
+    if (erased !== undefined) this.#erased.get(partition)?.set(writer, { done: Math.max(done, erased.done), to: erased.to });
+  }
+
+  partitionsToErase(): Partition[] {
+    return [...this.#erased].flatMap(([partition, streams]) => ([...streams.values()].some(({ done, to }) => done < to) ? [partition] : []));
+  }
+
+  keptFrom(partition: Partition, writer: WriterId): number | undefined {
+    return this.#sealed.get(`${partition}/${writer}`)?.[0]?.seq;
+  }
+
+  get sealedBytes(): number {
+    return this.#sealedBytes;
+  }
+
+  #keepSealed(partition: Partition, writer: WriterId, seq: number, bytes: number): void {
+    this.#sealedOf(partition, writer).push({ seq, bytes });
+    this.#sealedBytes += bytes;
   }
 
   stage(batch: Batch): void {
@@ -147,22 +195,24 @@ export class Staged implements StagedState {
         const { partition, writer, seq } = batch.delta.header;
         const bytes = encodePair(batch.envelope.headerBytes, batch.envelope.sealedBody);
         this.#rows.set(keys.sealed(partition, writer, seq), { bytes });
-        this.#sealedOf(partition, writer).push({ seq, bytes: bytes.length });
+        this.#keepSealed(partition, writer, seq, bytes.length);
         this.#highWater = laterHlc(this.#highWater, batch.delta.header.hlc);
         break;
       }
       case "forget": {
         const kept = this.#sealedOf(batch.partition, batch.writer);
         while (kept.length > 0 && (kept[0] as { seq: number }).seq <= batch.seq) {
-          this.#rows.set(keys.sealed(batch.partition, batch.writer, (kept.shift() as { seq: number }).seq), GONE);
+          const { seq, bytes } = kept.shift() as { seq: number; bytes: number };
+          this.#sealedBytes -= bytes;
+          this.#rows.set(keys.sealed(batch.partition, batch.writer, seq), GONE);
         }
         return;
       }
       case "mark":
         break;
     }
-    const head = headOf(batch) as StreamHead;
-    const isReplica = batch.type === "delta";
+    const { kind, head } = positionOf(batch) as News;
+    const isReplica = kind === "heads";
     const heads = headsOf(isReplica ? this.#frontiers : this.#marks, head.partition);
     heads.set(head.writer, head);
     const key = isReplica ? keys.frontier(head.partition) : keys.marks(head.partition);
@@ -191,19 +241,26 @@ export class Staged implements StagedState {
       this.#frontiers.delete(partition);
       this.#counts.delete(partition);
       this.#counted.delete(partition);
+      this.#erased.delete(partition);
+      this.#erasing.delete(partition);
       this.#index.dropped(partition);
     } else {
       this.#marks.delete(partition);
-      for (const stream of this.#sealed.keys()) if (stream.startsWith(`${partition}/`)) this.#sealed.delete(stream);
+      for (const [stream, kept] of this.#sealed) {
+        if (!stream.startsWith(`${partition}/`)) continue;
+        for (const { bytes } of kept) this.#sealedBytes -= bytes;
+        this.#sealed.delete(stream);
+      }
     }
   }
 
   /** The rows are gone, or all of the new ones are there. */
-  open(partition: Partition, what: Holding, copied?: { heads: readonly StreamHead[]; counts: RecordCounts }): void {
+  open(partition: Partition, what: Holding, copied?: Copied): void {
     this.#closed[what].delete(partition);
     this.#absent.clear();
     if (copied === undefined) return;
     this.#counts.set(partition, copied.counts);
+    this.#erased.set(partition, new Map(copied.erased));
     for (const head of copied.heads) headsOf(this.#frontiers, partition).set(head.writer, { seq: head.seq, hash: head.hash });
     this.#index.dropped(partition);
   }
@@ -254,6 +311,9 @@ export class Staged implements StagedState {
     for (const partition of this.#counted)
       operations.push({ type: "put", key: keys.counts(partition), value: protect(encodeCounts(this.counts(partition))) });
     this.#counted.clear();
+    for (const partition of this.#erasing)
+      operations.push({ type: "put", key: keys.erased(partition), value: protect(encodeErased(this.#erased.get(partition) ?? new Map())) });
+    this.#erasing.clear();
     operations.push({ type: "put", key: META.clock, value: protect(encodeHlc(this.#highWater)) });
     return operations;
   }
@@ -280,7 +340,20 @@ export class Staged implements StagedState {
       for (const row of this.#index.rows(seen))
         this.#rows.set(keys.index(partition, tenant, row.key), row.value === undefined ? GONE : { bytes: row.value });
     }
+    for (const entry of delta.body.entries) if (entry.op === "floor") this.#erase(partition, entry.erase);
     this.#highWater = laterHlc(this.#highWater, delta.header.hlc);
+  }
+
+  /** What is still to do is part of the batch; it is done afterwards, a piece at a time. */
+  #erase(partition: Partition, positions: Positions): void {
+    if (positions.length === 0) return;
+    const streams = this.#erased.get(partition) ?? new Map<WriterId, Erased>();
+    this.#erased.set(partition, streams);
+    for (const [writer, seq] of positions) {
+      const erased = streams.get(writer) ?? { done: 0, to: 0 };
+      streams.set(writer, { done: erased.done, to: Math.max(erased.to, seq) });
+    }
+    this.#erasing.add(partition);
   }
 
   #count(partition: Partition, { kind, before, after }: RecordChange): void {
@@ -301,6 +374,11 @@ export class Staged implements StagedState {
     const record = decodeRecord(unprotect(key, value));
     this.#remember(key, record);
     return record;
+  }
+
+  #stored(name: string): [Uint8Array, Uint8Array] | undefined {
+    const value = this.#isClosed(name) ? undefined : this.#db.getSync(name);
+    return value === undefined ? undefined : decodePair(unprotect(name, value));
   }
 
   #isClosed(key: string): boolean {

@@ -13,3 +13,18 @@ export class StoreError extends Error {
     this.code = code;
   }
 }
+
+export type CopyErrorCode =
+  | "WRONG" // the snapshot is not whole, or not of the partition
+  | "BEHIND" // it lacks something that is held here
+  | "ABANDONED"; // the copy was given up while a part of it was on its way
+
+/** A peer's snapshot cannot take the place of what is held. The store itself is well. */
+export class CopyError extends Error {
+  readonly code: CopyErrorCode;
+  constructor(code: CopyErrorCode, message: string) {
+    super(message);
+    this.name = "CopyError";
+    this.code = code;
+  }
+}

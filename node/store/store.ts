@@ -1,6 +1,6 @@
 /** One node's LevelDB: opened once, checked, read through snapshots, written through group commits. Knows no network and no memory. */
-import { createHash } from "node:crypto";
 import { HLC_ZERO } from "../../protocol/clock.ts";
+import type { FloorCut } from "../../protocol/floor.ts";
 import type { StreamHead } from "../../protocol/frontier.ts";
 import type { RecordState } from "../../protocol/graph/apply.ts";
 import { decodeRecord, isVisible } from "../../protocol/graph/record.ts";
@@ -9,7 +9,9 @@ import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
-import { beginClearing, clearRows, endClearing, finishClearing, type InOrder } from "./clearing.ts";
+import { beginClearing, clearRows, endClearing, finishClearing, headsAt, type InOrder } from "./clearing.ts";
+import { Fingerprint } from "./fingerprint.ts";
+import { eraseSome, floorCut } from "./floors.ts";
 import {
   type Holding,
   keys,
@@ -25,13 +27,17 @@ import {
   versionAt,
 } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
+import { PartitionCopy } from "./partition-copy.ts";
+import { PartitionSnapshot } from "./partition-snapshot.ts";
 import {
   decodeCounts,
+  decodeErased,
   decodeHeads,
   decodeHlc,
   decodePair,
   decodeStarts,
   decodeTold,
+  type Erased,
   encodeStarts,
   encodeTold,
   type RecordCounts,
@@ -42,7 +48,7 @@ import {
   type Told,
 } from "./rows.ts";
 import { type Flush, Staged } from "./staged.ts";
-import { StoreError } from "./store-error.ts";
+import { CopyError, StoreError } from "./store-error.ts";
 
 const text = new TextEncoder();
 const words = new TextDecoder();
@@ -78,6 +84,7 @@ interface Opened {
 
 export class Store {
   readonly staged: Staged;
+  readonly #index: GraphIndex;
   /** As loaded. */
   readonly streams: StoredStreams;
   readonly #db: Level;
@@ -88,9 +95,11 @@ export class Store {
   #writes: Promise<unknown> = Promise.resolve();
   /** Per partition and holding, what clears or replaces its rows: one after the other. */
   readonly #replacing = new Map<string, Promise<unknown>>();
+  readonly #copies = new Map<Partition, PartitionCopy>();
 
-  private constructor(db: Level, opened: Opened) {
+  private constructor(db: Level, index: GraphIndex, opened: Opened) {
     this.#db = db;
+    this.#index = index;
     this.#incarnation = opened.incarnation;
     this.staged = opened.staged;
     this.streams = opened.streams;
@@ -132,14 +141,16 @@ export class Store {
     for await (const [key, value] of db.iterator(ranges.sealed())) sealed.push({ ...sealedAt(key), bytes: value.length });
     const counts = new Map<Partition, RecordCounts>();
     for await (const [key, value] of db.iterator(ranges.counts())) counts.set(partitionAt(key), decodeCounts(unprotect(key, value)));
+    const erased = new Map<Partition, Map<WriterId, Erased>>();
+    for await (const [key, value] of db.iterator(ranges.erased())) erased.set(partitionAt(key), decodeErased(unprotect(key, value)));
     const clock = await db.get(META.clock);
     const highWater = clock === undefined ? HLC_ZERO : decodeHlc(unprotect(META.clock, clock));
     const ownHeads: StreamHead[] = [];
     for await (const [key, value] of db.iterator(ranges.ownHeads())) ownHeads.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
     const starts = await db.get(META.starts);
-    const store = new Store(db, {
+    const store = new Store(db, index, {
       incarnation: words.decode(unprotect(META.incarnation, incarnation)) as Incarnation,
-      staged: new Staged(db, index, { ...streams, sealed, highWater, counts }),
+      staged: new Staged(db, index, { ...streams, sealed, highWater, counts, erased }),
       streams,
       starts: starts === undefined ? { count: 0, newest: [] } : decodeStarts(unprotect(META.starts, starts)),
       ownHeads,
@@ -164,7 +175,7 @@ export class Store {
     try {
       return await done;
     } catch (error) {
-      if (error instanceof StoreError) throw error;
+      if (error instanceof StoreError || error instanceof CopyError) throw error;
       throw new StoreError("FAILED", `writing to the data folder failed: ${(error as Error).message}`, error);
     }
   };
@@ -272,6 +283,7 @@ export class Store {
    * @param own this node's writer
    */
   dropPartition(partition: Partition, what: Holding, own: WriterId): Promise<void> {
+    if (what === "replica") this.#copies.get(partition)?.abandon();
     return this.#replace(partition, what, async () => {
       await this.#beginClearing(partition, what, own, { what: "drop" });
       await clearRows(this.#db, partition, what, this.#inOrder);
@@ -279,6 +291,63 @@ export class Store {
       if (what === "replica") this.#incomplete.delete(partition);
       this.staged.open(partition, what);
     });
+  }
+
+  /**
+   * Another replica's snapshot takes the place of what this node holds of the partition. Nothing may be staged for it from `begin` on, until the copy is
+   * finished; a copy that was begun and is not finished leaves the partition incomplete. An earlier copy of the partition is abandoned.
+   * @param source who has it, for the log
+   * @param own this node's writer
+   */
+  copyPartition(partition: Partition, source: string, own: WriterId, frontier: readonly StreamHead[]): PartitionCopy {
+    this.#copies.get(partition)?.abandon();
+    const copy = new PartitionCopy(partition, frontier, {
+      db: this.#db,
+      staged: this.staged,
+      index: this.#index,
+      inOrder: this.#inOrder,
+      clear: () => this.#clearForCopy(partition, source, own, frontier),
+      completed: () => {
+        this.#incomplete.delete(partition);
+        this.#copies.delete(partition);
+      },
+    });
+    this.#copies.set(partition, copy);
+    return copy;
+  }
+
+  /** A copy that was wrong: its rows go, the partition stays incomplete. */
+  discardCopy(partition: Partition): Promise<void> {
+    this.#copies.get(partition)?.abandon();
+    this.#copies.delete(partition);
+    if (!this.#incomplete.has(partition)) return Promise.resolve();
+    return this.#replace(partition, "replica", () => clearRows(this.#db, partition, "replica", this.#inOrder));
+  }
+
+  #clearForCopy(partition: Partition, source: string, own: WriterId, frontier: readonly StreamHead[]): Promise<void> {
+    return this.#replace(partition, "replica", async () => {
+      const begun = await this.#inOrder(async () => {
+        // What is on its way to disk was told to nobody; what is on disk, or was before a copy that a crash interrupted, may have been counted (P1).
+        const held = this.#incomplete.get(partition) ?? this.#headsOnDisk(partition);
+        if (!contains(frontier, held)) return false;
+        this.staged.forget(partition, "replica");
+        this.#incomplete.set(partition, held);
+        this.#ownHeads.set(partition, await beginClearing(this.#db, partition, "replica", own, { what: "copy", source, held }));
+        return true;
+      });
+      if (begun) return clearRows(this.#db, partition, "replica", this.#inOrder);
+      if (!this.#incomplete.has(partition)) this.staged.open(partition, "replica");
+      throw new CopyError("BEHIND", "a snapshot lacks something that is held here; what is held stays");
+    });
+  }
+
+  #headsOnDisk(partition: Partition): StreamHead[] {
+    return [...headsAt(this.#db, keys.frontier(partition), partition)].map(([writer, head]) => ({ partition, writer, ...head }));
+  }
+
+  /** One moment of a partition, for another replica to copy; undefined when this node has no whole copy itself. Close it. */
+  partitionSnapshot(partition: Partition): PartitionSnapshot | undefined {
+    return this.staged.isClosed(partition, "replica") ? undefined : new PartitionSnapshot(this.#db, partition);
   }
 
   async #beginClearing(partition: Partition, what: Holding, own: WriterId, replacing: Replacing): Promise<void> {
@@ -324,7 +393,29 @@ export class Store {
     };
   }
 
-  /** Header and body bytes of a stretch of a stream's log, until `maxBytes` is passed. */
+  // ---- floors ------------------------------------------------------------------------------------------------------
+
+  /**
+   * Erases some bodies that floors have given up: their headers stay. What is left to do is on disk, so it goes on after a crash.
+   * @returns false when nothing is left
+   */
+  eraseSome(): Promise<boolean> {
+    return this.#inOrder(async () => {
+      for (const partition of this.staged.partitionsToErase())
+        if (!this.staged.isClosed(partition, "replica") && (await eraseSome(this.#db, partition, this.staged))) return true;
+      return false;
+    });
+  }
+
+  /**
+   * What a floor of the partition could take now, as of one moment.
+   * @param beforeMs bodies of deltas older than this may go, wall clock in ms
+   */
+  floorCut(partition: Partition, beforeMs: number): Promise<FloorCut> {
+    return floorCut(this.#db, partition, this.staged, beforeMs);
+  }
+
+  /** Header and body bytes of a stretch of a stream's log, until `maxBytes` is passed or a body was erased. */
   async readLog(
     partition: Partition,
     writer: WriterId,
@@ -333,8 +424,10 @@ export class Store {
     maxBytes: number,
   ): Promise<{ headerBytes: Uint8Array; bodyBytes: Uint8Array }[]> {
     const out: { headerBytes: Uint8Array; bodyBytes: Uint8Array }[] = [];
-    for await (const [headerBytes, bodyBytes] of this.#stretch(keys.log(partition, writer, from), keys.log(partition, writer, to + 1), maxBytes))
+    for await (const [headerBytes, bodyBytes] of this.#stretch(keys.log(partition, writer, from), keys.log(partition, writer, to + 1), maxBytes)) {
+      if (bodyBytes.length === 0) break;
       out.push({ headerBytes, bodyBytes });
+    }
     return out;
   }
 
@@ -372,15 +465,9 @@ export class Store {
     try {
       const frontierKey = keys.frontier(partition);
       const frontier = this.#db.getSync(frontierKey, { snapshot });
-      const hash = createHash("sha256");
-      for await (const [key, value] of this.#db.iterator({ ...ranges.records(partition), snapshot })) {
-        const name = text.encode(key);
-        hash.update(`${name.length}:${value.length}:`).update(name).update(value);
-      }
-      return {
-        fingerprint: hash.digest("hex"),
-        frontier: frontier === undefined ? [] : decodeHeads(partition, unprotect(frontierKey, frontier)),
-      };
+      const fingerprint = new Fingerprint();
+      for await (const [key, value] of this.#db.iterator({ ...ranges.records(partition), snapshot })) fingerprint.add(text.encode(key), value);
+      return { fingerprint: fingerprint.digest(), frontier: frontier === undefined ? [] : decodeHeads(partition, unprotect(frontierKey, frontier)) };
     } finally {
       await snapshot.close();
     }
@@ -397,6 +484,15 @@ export class Store {
   close(): Promise<void> {
     return this.#db.close();
   }
+}
+
+/** Whether a frontier holds every head, of the same history where both end at one number. */
+function contains(frontier: readonly StreamHead[], held: readonly StreamHead[]): boolean {
+  const heads = new Map(frontier.map((head) => [head.writer, head]));
+  return held.every(({ writer, seq, hash }) => {
+    const head = heads.get(writer);
+    return head !== undefined && (head.seq > seq || (head.seq === seq && head.hash === hash));
+  });
 }
 
 function readerOf(tenant: string, decay: DecaySettings, read: <K extends Kind>(kind: K, id: string) => GraphRecord | undefined): GraphReader {

@@ -32,6 +32,11 @@ export function applyDelta(delta: Delta, state: RecordState, sameKey: readonly D
   const changes = new Map<string, Change>();
   const tenant = delta.body.tenant;
   for (const entry of delta.body.entries) {
+    if (entry.op === "floor") {
+      // Whoever applies it holds the floor's frontier (protocol/floor.ts), and all that can name these ids is in that: nothing comes after it.
+      for (const name of entry.tombstones) change("tombstone", name, () => undefined);
+      continue;
+    }
     const { id, record } = whatItSays(entry, delta, sameKey);
     const { kind } = record;
     if (kind === "tombstone") change(record.of, record.id, () => undefined);
@@ -58,7 +63,11 @@ export function applyDelta(delta: Delta, state: RecordState, sameKey: readonly D
 }
 
 /** One entry as a record of its own, to be joined with what is there. */
-function whatItSays(entry: Entry, delta: Delta, sameKey: readonly Delta[]): { readonly id: string; readonly record: GraphRecord } {
+function whatItSays(
+  entry: Exclude<Entry, { op: "floor" }>,
+  delta: Delta,
+  sameKey: readonly Delta[],
+): { readonly id: string; readonly record: GraphRecord } {
   const by = { writer: delta.header.writer, seq: delta.header.seq, hlc: delta.header.hlc };
   switch (entry.op) {
     case "concept":

@@ -39,9 +39,15 @@ export function contribute(
         entries.push({ op: "link", a, b, mass: contribution.mass, total: nextLinkTotal(held, contribution.mass, by.hlc, by.decay) });
         break;
       }
+      case "turn":
+      case "memory":
+        // P6: ids derive from keys, so this is a late retry of what was deleted meanwhile. A member that has the deletion and not yet what was deleted does
+        // not know the key; numbered now, the delta could be outside the floor that collects the tombstone, and bring the record back after it.
+        if (!isDeleted(contribution.op, contribution.id)) entries.push(contribution);
+        break;
       case "edit": {
         const memory = state.record(by.tenant, "memory", contribution.id);
-        if (memory === undefined || state.record(by.tenant, "tombstone", tombstoneId("memory", contribution.id)) !== undefined) break;
+        if (memory === undefined || isDeleted("memory", contribution.id)) break;
         for (const field of Object.keys(contribution.fields) as (keyof typeof contribution.fields)[]) replaced.push(memory[field]);
         entries.push(contribution);
         break;
@@ -58,6 +64,10 @@ export function contribute(
     }
   }
   return { entries, saw: replaced.length > 0 || deletes ? sawOf(by.frontier, replaced) : {} };
+
+  function isDeleted(of: "turn" | "memory", id: string): boolean {
+    return state.record(by.tenant, "tombstone", tombstoneId(of, id)) !== undefined;
+  }
 }
 
 function deletion(kind: "turn" | "memory" | "concept" | "link", id: string, tenant: string, state: RecordState): Entry | undefined {

@@ -10,6 +10,10 @@ import { compareHlc } from "../clock.ts";
 import type { WriterId } from "../ids.ts";
 import type { Dot, Editable, Version } from "./records.ts";
 
+/**
+ * Never empty when one of the two is not. What an author saw is older than what it then wrote (P4), so an edit that claims to have seen a newer one lies:
+ * two that claimed to have seen each other would both be gone.
+ */
 export function mergeEditables<T>(a: Editable<T>, b: Editable<T>): Editable<T> {
   const all = new Map<string, Version<T>>();
   for (const version of [...a, ...b]) {
@@ -18,7 +22,7 @@ export function mergeEditables<T>(a: Editable<T>, b: Editable<T>): Editable<T> {
     all.set(name, held === undefined ? version : { ...version, siblings: mergeDots(held.siblings, version.siblings) });
   }
   const versions = [...all.values()];
-  const kept = versions.filter((version) => !versions.some((other) => other !== version && covers(other, version.writer, version.seq)));
+  const kept = versions.filter((version) => !versions.some((other) => covers(other, version.writer, version.seq) && newestFirst(other, version) < 0));
   return kept.sort((x, y) => Number(isCovered(x, kept)) - Number(isCovered(y, kept)) || newestFirst(x, y));
 }
 

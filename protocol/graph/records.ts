@@ -139,8 +139,25 @@ export interface RegisterRecord {
 export type GraphRecord = Concept | Link | Turn | Memory | Tombstone | RegisterRecord;
 export type RecordOf<K extends Kind> = Extract<GraphRecord, { kind: K }>;
 
+/** Between the ends of a link in its id. */
+export const LINK_JOIN = "\u0001";
 export function linkId(a: string, b: string): string {
-  return a < b ? `${a}\u0001${b}` : `${b}\u0001${a}`;
+  return a < b ? a + LINK_JOIN + b : b + LINK_JOIN + a;
+}
+
+/** Stream positions, sorted by writer, each once. */
+export type Positions = readonly (readonly [writer: WriterId, seq: number])[];
+
+/**
+ * What may go for good (protocol/floor.ts): the named tombstones of the delta's tenant, and bodies of the partition's log up to `erase`. Only who holds
+ * `frontier` applies it: everything that was ever said of those tombstones' ids is in it, and everything that shares a key with an erased delta.
+ */
+export interface Floor {
+  readonly frontier: Positions;
+  /** Nowhere above `frontier`. */
+  readonly erase: Positions;
+  /** "turn/..." and "memory/...", sorted, each once. */
+  readonly tombstones: readonly string[];
 }
 
 /**
@@ -163,4 +180,6 @@ export type Contribution =
   | { readonly op: "edit"; readonly id: string; readonly fields: EditFields }
   /** Of a turn or memory: final. Of a concept or link: takes away what this node has counted so far. */
   | { readonly op: "delete"; readonly kind: "turn" | "memory" | "concept" | "link"; readonly id: string }
-  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> };
+  | { readonly op: "register"; readonly id: string; readonly fields: Readonly<Record<string, string>> }
+  /** Of protocol/floor.ts alone. */
+  | ({ readonly op: "floor" } & Floor);

@@ -118,7 +118,7 @@ async function statusOf(node: SimNode): ReturnType<FederationView["status"]> {
     connected: () => (engine.links?.peers() ?? []).map((peer) => peer.node),
     latencyMs: () => 0.42,
   };
-  const view = new FederationView(engine, seen as Network, { id: node.id, version: "0.1.0" });
+  const view = new FederationView(engine, seen as Network, { id: node.id, version: "0.1.0", asksToJoin: () => false });
   view.observe();
   return await view.status({ fingerprints: false });
 }

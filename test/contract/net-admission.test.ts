@@ -4,9 +4,15 @@ import { yamux } from "@libp2p/yamux";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
 import { afterEach, describe, expect, it } from "vitest";
-import { joined, SECRET, stopAll, type TestNet, testNet, until } from "./net-nodes.ts";
+import { createKeyring } from "../../crypto/keyring.ts";
+import type { NodeId } from "../../protocol/ids.ts";
+import { helloOf, liarAt, lurkerAt, stopLiars } from "./net-liars.ts";
+import { freePort, joined, SECRET, stopAll, stopNet, type TestNet, testNet, until } from "./net-nodes.ts";
 
-afterEach(stopAll);
+afterEach(async () => {
+  await stopLiars();
+  await stopAll();
+});
 
 const NEW_SECRET = "a secret for the time after this";
 const warnings = (node: TestNet) => node.lines.filter(({ level }) => level === "warn");
@@ -85,5 +91,139 @@ describe("admission", () => {
     await pause(200);
     expect(bob.news.every(({ from }) => from === alice.net.self)).toBe(true);
     expect(mallory.news).toEqual([]);
+  });
+});
+
+describe("while the secret is replaced", () => {
+  const steps = [[SECRET], [SECRET, NEW_SECRET], [NEW_SECRET, SECRET], [NEW_SECRET]];
+  const meet: [dials: number, answers: number][] = [
+    [0, 0],
+    [0, 1],
+    [0, 2],
+    [1, 1],
+    [1, 2],
+    [2, 2],
+    [2, 3],
+    [3, 3],
+    [1, 0],
+    [2, 0],
+    [2, 1],
+    [3, 2],
+  ];
+
+  it.each(meet)("members at step %i and %i meet, whoever dials", async (dials, answers) => {
+    const answering = await testNet({ secrets: steps[answers]!, isMember: () => true });
+    const dialling = await testNet({ secrets: steps[dials]!, isMember: () => true, peers: [answering.address()] });
+    await until(() => joined(dialling, answering), "a link");
+    for (const node of [dialling, answering]) {
+      expect(warnings(node)).toEqual([]);
+      const other = node === dialling ? answering : dialling;
+      expect(node.net.secretIds(other.net.self)).toEqual(createKeyring(steps[other === answering ? answers : dials]!).ids);
+    }
+    expect(answering.net.secretIds(answering.net.self)).toBeUndefined();
+  });
+
+  it("three members that are restarted one by one, new first and then old gone, are always three again", async () => {
+    const ports = [await freePort(), await freePort(), await freePort()];
+    const peers = ports.map((port) => `127.0.0.1:${port}`);
+    const start = (index: number, secrets: string[]) =>
+      testNet({ seed: 500 + index, federationPort: ports[index]!, secrets, peers, isMember: () => true });
+    const nodes = [await start(0, steps[0]!), await start(1, steps[0]!), await start(2, steps[0]!)];
+    const together = () => nodes.every((node) => node.net.connected().length === 2);
+    await until(together, "the three");
+    for (const secrets of [steps[2]!, steps[3]!]) {
+      for (const index of [0, 1, 2]) {
+        await stopNet(nodes[index]!);
+        nodes[index] = await start(index, secrets);
+        await until(together, `node ${index} with the secrets ${secrets.length === 2 ? "new, old" : "new"}`);
+      }
+    }
+    for (const node of nodes) expect(warnings(node)).toEqual([]);
+    const stranger = await testNet({ secrets: steps[0]!, peers });
+    await until(() => refusals(stranger) >= 3, "the old secret to be refused by each");
+    expect(stranger.peers).toEqual([]);
+  }, 30_000);
+});
+
+describe("a revoked identity", () => {
+  it("is refused with that reason, told so, in one line on each side, and does not dial in a hurry", async () => {
+    const speed = 3;
+    const alice = await testNet({ speed, isRevoked: (node) => node === mallory?.net.self });
+    let mallory: TestNet | undefined;
+    mallory = await testNet({ speed, seed: 601, isMember: () => true });
+    await expect(mallory.net.dial(alice.address())).rejects.toMatchObject({ code: "UNREACHABLE" });
+    await expect(alice.net.dial(mallory.address())).rejects.toMatchObject({ code: "UNREACHABLE" });
+    await stopNet(mallory);
+    mallory = await testNet({ speed, seed: 601, peers: [alice.address()] });
+    await pause(3_000 / speed);
+    const tries = refusals(mallory, "revoked");
+    expect(tries).toBeGreaterThan(1);
+    expect(tries).toBeLessThanOrEqual(8);
+    expect(refusals(alice, "revoked")).toBe(tries + 2);
+    for (const node of [alice, mallory]) {
+      expect(warnings(node)).toHaveLength(1);
+      expect(warnings(node)[0]!.message).toContain("revoked");
+      expect(warnings(node)[0]!.facts).toMatchObject({ reason: "revoked" });
+      expect(node.peers).toEqual([]);
+    }
+  });
+
+  it("loses its connections on both ports at once and what it gossips is not heard, also through others", async () => {
+    const revoked = new Set<NodeId>();
+    const alice = await testNet({ isRevoked: (node) => revoked.has(node) });
+    const carol = await testNet({ peers: [alice.address()] });
+    const mallory = await testNet({ peers: [alice.address(), carol.address()] });
+    await until(() => joined(alice, mallory) && joined(alice, carol) && joined(carol, mallory), "the three");
+    const heard = (node: TestNet, from: TestNet) => node.news.some((news) => news.from === from.net.self);
+    await until(() => {
+      for (const node of [mallory, carol]) node.net.announce(Uint8Array.of(1));
+      return heard(alice, mallory) && heard(alice, carol);
+    }, "gossip to work");
+    revoked.add(mallory.net.self);
+    alice.net.disconnect(mallory.net.self);
+    expect(alice.net.connected()).toEqual([carol.net.self]);
+    await until(() => !mallory.net.connected().includes(alice.net.self), "mallory to know", 1_000);
+    await pause(200); // what was on its way
+    alice.news.length = 0;
+    carol.news.length = 0;
+    await until(() => {
+      for (const node of [mallory, carol]) node.net.announce(Uint8Array.of(2));
+      return heard(alice, carol) && heard(carol, mallory);
+    }, "gossip of the others");
+    await pause(500);
+    expect(heard(alice, mallory)).toBe(false);
+    expect(alice.net.connected()).toEqual([carol.net.self]);
+    // Once all have shut it out, it hears nothing any more.
+    const stranger = carol.counts.get("connection_error:gossip_stranger") ?? 0;
+    await stopNet(carol);
+    await until(() => mallory.net.connected().length === 0, "mallory to be alone");
+    mallory.news.length = 0;
+    alice.net.announce(Uint8Array.of(3));
+    await pause(500);
+    expect(mallory.news).toEqual([]);
+    expect(stranger).toBe(0);
+  });
+
+  it("is refused at its hello when it is revoked between that and its admission", async () => {
+    let isRevoked = false;
+    const alice = await testNet({ isRevoked: () => isRevoked });
+    const liar = await liarAt(alice);
+    isRevoked = true;
+    liar.stream.send(helloOf(liar));
+    await until(() => liar.connection.status !== "open", "the connection to end");
+    expect(refusals(alice, "revoked")).toBe(1);
+    expect(alice.peers).toEqual([]);
+  });
+});
+
+describe("port 8422", () => {
+  it("is closed to who is no peer on port 8421, even with the secret", async () => {
+    const gossipPort = await freePort();
+    const alice = await testNet({ gossipPort });
+    const bob = await testNet({ peers: [alice.address()] });
+    await until(() => joined(alice, bob), "a link");
+    expect(await lurkerAt(gossipPort)).toBe("refused");
+    expect(alice.counts.get("connection_error:gossip_stranger")).toBe(1);
+    expect(warnings(alice)).toEqual([]);
   });
 });

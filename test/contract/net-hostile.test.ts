@@ -1,62 +1,20 @@
-import type { Connection, Libp2p, Stream } from "@libp2p/interface";
-import { multiaddr } from "@multiformats/multiaddr";
 import { afterEach, describe, expect, it } from "vitest";
-import { createKeyring } from "../../crypto/keyring.ts";
-import { FRAME_KIND } from "../../node/net/frames.ts";
-import { encodeHello } from "../../node/net/hello.ts";
-import { createFederationHost, identitiesOf } from "../../node/net/hosts.ts";
+import type { Card } from "../../node/net/cards.ts";
+import { FRAME_KIND, FrameReader } from "../../node/net/frames.ts";
+import { decodeHello, encodeCards } from "../../node/net/hello.ts";
 import { FEDERATION_PROTOCOLS } from "../../node/net/links.ts";
-import { Refusals } from "../../node/net/refusals.ts";
-import { system } from "../../node/system.ts";
-import type { NodeId } from "../../protocol/ids.ts";
-import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
-import { nodeKey, SECRET, stopAll, type TestNet, testNet, until } from "./net-nodes.ts";
+import { CARDS_A_FRAME_MAX, CARDS_FRAME_MAX_BYTES, FRAME_MAX_BYTES } from "../../protocol/limits.ts";
+import { frame, helloOf, type Liar, liarAt, stopLiars } from "./net-liars.ts";
+import { stopAll, testNet, until } from "./net-nodes.ts";
 
-const members: Libp2p[] = [];
 afterEach(async () => {
-  await Promise.all(members.splice(0).map((host) => host.stop()));
+  await stopLiars();
   await stopAll();
 });
 
-interface Liar {
-  readonly id: NodeId;
-  readonly connection: Connection;
-  readonly stream: Stream;
-  readonly gossipId: string;
-}
-
-/** Knows the secret, so it is admitted, and then says whatever the test wants. */
-async function liarAt(alice: TestNet, seed = 9_000): Promise<Liar> {
-  const identities = await identitiesOf(nodeKey(seed));
-  const quiet = { debug() {}, info() {}, warn() {}, error() {} };
-  const meter = { count() {}, observe() {} };
-  const host = await createFederationHost(
-    {
-      identity: identities.federation,
-      listen: "/ip4/127.0.0.1/tcp/0",
-      keyring: createKeyring([SECRET]),
-      isKnown: () => true,
-      isRevoked: () => false,
-      refusals: new Refusals(quiet, meter, system),
-      meter,
-      system,
-    },
-    { health: () => ({ status: 200, body: {} }), sockets: new Set() },
-  );
-  members.push(host);
-  await host.handle(FEDERATION_PROTOCOLS, (stream) => stream.addEventListener("message", () => undefined));
-  await host.start();
-  const connection = await host.dial(multiaddr(`/ip4/127.0.0.1/tcp/${alice.port()}`));
-  const stream = await connection.newStream(FEDERATION_PROTOCOLS);
-  return { id: host.peerId.toString() as NodeId, connection, stream, gossipId: identities.gossip.id };
-}
-
-function frame(kind: number, body: Uint8Array, claimed = body.length): Uint8Array {
-  return Uint8Array.of(kind, claimed >>> 16, (claimed >>> 8) & 255, claimed & 255, ...body);
-}
-
-const helloOf = (liar: Liar, session = "0".repeat(32)) =>
-  frame(FRAME_KIND.hello, encodeHello({ session, addresses: [], stamp: 1, gossip: { id: liar.gossipId, addresses: [] }, secretIds: [] }, 2));
+const SPEED = 3;
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+const cards = (count: number): Card[] => Array(count).fill({ node: "12D3KooWScJw6cSZx6ysNZB5Jt9QpdqJ2av6XLVndLxZdtesjT2u", stamp: 1, addresses: [] });
 
 describe("a member that does not keep to the framing", () => {
   const forged: [what: string, bytes: (liar: Liar) => Uint8Array, reason: string][] = [
@@ -69,6 +27,18 @@ describe("a member that does not keep to the framing", () => {
     ["sends a kind that does not exist", (liar) => Uint8Array.of(...helloOf(liar), ...frame(5, new Uint8Array(3))), "frame_malformed"],
     ["sends data before its hello", () => frame(FRAME_KIND.data, new Uint8Array(9)), "frame_malformed"],
     ["sends a hello that is none", () => frame(FRAME_KIND.hello, new Uint8Array(50).fill(255)), "frame_malformed"],
+    ["pings with more than a number", (liar) => Uint8Array.of(...helloOf(liar), ...frame(FRAME_KIND.ping, new Uint8Array(5))), "frame_malformed"],
+    ["answers a ping with less", (liar) => Uint8Array.of(...helloOf(liar), ...frame(FRAME_KIND.pong, new Uint8Array(3))), "frame_malformed"],
+    [
+      "names one node too many in its cards",
+      (liar) => Uint8Array.of(...helloOf(liar), ...frame(FRAME_KIND.cards, encodeCards(cards(CARDS_A_FRAME_MAX + 1)))),
+      "frame_malformed",
+    ],
+    [
+      "announces cards without end",
+      (liar) => Uint8Array.of(...helloOf(liar), ...frame(FRAME_KIND.cards, new Uint8Array(0), CARDS_FRAME_MAX_BYTES + 1)),
+      "frame_malformed",
+    ],
     ["greets twice", (liar) => Uint8Array.of(...helloOf(liar), ...helloOf(liar)), "frame_malformed"],
   ];
 
@@ -92,13 +62,13 @@ describe("a member that does not keep to the framing", () => {
   });
 
   it("is given up after it has been silent for three pings, not after one", async () => {
-    const alice = await testNet();
+    const alice = await testNet({ speed: SPEED });
     const liar = await liarAt(alice);
     liar.stream.send(helloOf(liar));
     await until(() => alice.net.connected().length === 1, "the link");
     const start = performance.now();
     await until(() => alice.net.connected().length === 0, "the end of patience", 14_000);
-    expect(performance.now() - start).toBeGreaterThan(3_500);
+    expect(performance.now() - start).toBeGreaterThan(3_500 / SPEED);
     expect(alice.counts.get("connection_error:ping")).toBe(1);
     await until(() => liar.connection.status !== "open", "the connection to end");
   });
@@ -115,5 +85,23 @@ describe("a member that does not keep to the framing", () => {
     await until(() => before.connection.status !== "open", "the old connection to end");
     expect(after.connection.status).toBe("open");
     await until(() => alice.net.connected().length === 1, "the link");
+  });
+});
+
+describe("a member of the first release", () => {
+  it("greets and is greeted as it always did, and is told nothing it would not understand", async () => {
+    const alice = await testNet({ speed: SPEED });
+    const said: Uint8Array[] = [];
+    const old = await liarAt(alice, 9_001, FEDERATION_PROTOCOLS[1], (bytes) => said.push(bytes));
+    old.stream.send(helloOf(old, "0".repeat(32), 1));
+    const bob = await testNet({ speed: SPEED, peers: [alice.address()] });
+    await until(() => alice.net.connected().length === 2, "both links");
+    expect(alice.net.secretIds(old.id)).toEqual([]);
+    await until(() => alice.net.latencyMs(bob.net.self) !== undefined, "a round of pings");
+    await pause(2_500 / SPEED); // the next tick would bring cards
+    const frames: [kind: number, frame: Uint8Array][] = [];
+    new FrameReader((kind, bytes) => frames.push([kind, bytes])).feed(new Uint8Array(Buffer.concat(said)));
+    expect(decodeHello(frames[0]![1])).toMatchObject({ stamp: 0, secretIds: [] });
+    expect(new Set(frames.map(([kind]) => kind))).toEqual(new Set([FRAME_KIND.hello, FRAME_KIND.ping]));
   });
 });

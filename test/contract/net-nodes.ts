@@ -25,13 +25,15 @@ export interface TestNetOptions extends Partial<NetOptions> {
   readonly secrets?: readonly string[];
   /** Where the node key is derived from: the same seed is the same identity. */
   readonly seed?: number;
+  /** How much faster the node's clock and timers run, so that ten of its seconds are a few of ours. Nodes that meet need the same. */
+  readonly speed?: number;
 }
 
 let seeds = 0;
 const running = new Set<Net>();
 
 export async function testNet(options: TestNetOptions = {}): Promise<TestNet> {
-  const { secrets = [SECRET], seed = ++seeds + 100, ...more } = options;
+  const { secrets = [SECRET], seed = ++seeds + 100, speed = 1, ...more } = options;
   const made: Omit<TestNet, "net"> = {
     frames: [],
     news: [],
@@ -56,7 +58,7 @@ export async function testNet(options: TestNetOptions = {}): Promise<TestNet> {
     peers: [],
     log,
     meter: { count, observe: () => {} },
-    system,
+    system: { ...system, monotonic: () => speed * system.monotonic(), after: (ms, run) => system.after(ms / speed, run) },
     health: (path) => ({ status: path === "/health" ? 200 : 503, body: { path } }),
     loadAddresses: () => ({}),
     saveAddresses: (book) => {

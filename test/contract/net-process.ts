@@ -14,7 +14,7 @@ const running = new Set<ChildProcess>();
 
 /** @param options as for testNet, but only what JSON can carry */
 export async function spawnNet(
-  options: Pick<TestNetOptions, "seed" | "secrets" | "peers" | "advertise">,
+  options: Pick<TestNetOptions, "seed" | "speed" | "secrets" | "peers" | "advertise">,
   env: NodeJS.ProcessEnv = {},
 ): Promise<NetProcess> {
   const script = new URL("./net-child.ts", import.meta.url).pathname;

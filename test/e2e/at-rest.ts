@@ -9,7 +9,7 @@ import { eventually, type Federation } from "./federation.ts";
  * @returns partition -> its state on every node that has a part in it
  * @throws Error naming what still differs after `ms`
  */
-export async function atRest(federation: Federation, ms = 20_000): Promise<ReadonlyMap<number, readonly PartitionStatus[]>> {
+export async function atRest(federation: Pick<Federation, "urls" | "nodes">, ms = 20_000): Promise<ReadonlyMap<number, readonly PartitionStatus[]>> {
   let different: readonly string[] = [];
   return eventually(
     "all nodes are equal at rest",

@@ -77,9 +77,10 @@ export async function startFederation(options: FederationOptions = {}): Promise<
             .map((port) => `127.0.0.1:${port + 1}`)
             .join(","),
         };
-  const nodes = ports.map(
-    (port, index) => new NodeProcess(names[index]!, port, join(dataDir, names[index]!), { ...federationEnv(index), ...options.env }),
-  );
+  const nodes = ports.map((port, index) => {
+    const name = names[index]!;
+    return new NodeProcess({ name, port, dataDir: join(dataDir, name), env: { ...federationEnv(index), ...options.env } });
+  });
   for (const node of nodes) node.start();
   const added: NodeProcess[] = [];
   const federation: Federation = {
@@ -89,7 +90,7 @@ export async function startFederation(options: FederationOptions = {}): Promise<
     dataDir,
     ready: (ms = READY_MS_MAX) => waitReady(nodes, ms, options.env?.API_KEYS),
     add: async (name, env) => {
-      const node = new NodeProcess(name, (await freePorts(1))[0]!, join(dataDir, name), env);
+      const node = new NodeProcess({ name, port: (await freePorts(1))[0]!, dataDir: join(dataDir, name), env });
       added.push(node);
       node.start();
       return node;
@@ -129,25 +130,40 @@ export function pause(ms: number): Promise<void> {
   return new Promise((done) => setTimeout(done, ms));
 }
 
-class NodeProcess implements FederationNode {
+export interface NodeProcessOptions {
+  readonly name: string;
+  /** Address to listen on. Default: 127.0.0.1. */
+  readonly host?: string;
+  /** Of the memory API; the two above it are federation and gossip. */
+  readonly port: number;
+  readonly dataDir: string;
+  readonly env: Readonly<Record<string, string>>;
+  /** For Node itself, before the program. */
+  readonly flags?: readonly string[];
+}
+
+export class NodeProcess implements FederationNode {
   readonly name: string;
   readonly port: number;
   readonly federationPort: number;
   readonly url: string;
   readonly dataDir: string;
   readonly logFile: string;
-  readonly #env: Readonly<Record<string, string>>;
+  /** What it is told at its next start, besides its name, ports and folder. */
+  readonly env: Record<string, string>;
+  readonly #flags: readonly string[];
   #child: ChildProcess | undefined;
   #gone: Promise<number | null> = Promise.resolve(null);
 
-  constructor(name: string, port: number, dataDir: string, env: Readonly<Record<string, string>>) {
+  constructor({ name, host, port, dataDir, env, flags }: NodeProcessOptions) {
     this.name = name;
     this.port = port;
     this.federationPort = port + 1;
-    this.url = `http://127.0.0.1:${port}`;
+    this.url = `http://${host ?? "127.0.0.1"}:${port}`;
     this.dataDir = dataDir;
     this.logFile = `${dataDir}.log`;
-    this.#env = env;
+    this.env = { ...(host === undefined ? {} : { CONTINUUM_HOST: host }), ...env };
+    this.#flags = flags ?? [];
   }
 
   get pid(): number | undefined {
@@ -159,21 +175,26 @@ class NodeProcess implements FederationNode {
     mkdirSync(this.dataDir, { recursive: true });
     const log = openSync(this.logFile, "a");
     const own = { NODE_NAME: this.name, CONTINUUM_API_PORT: String(this.port), CONTINUUM_FEDERATION_PORT: String(this.port + 1) };
-    const child = spawn(process.execPath, [...NODE_FLAGS, MAIN, "serve"], {
+    const child = spawn(process.execPath, [...NODE_FLAGS, ...this.#flags, MAIN, "serve"], {
       // Not the clone: a person's own .env there is not the test's.
       cwd: this.dataDir,
-      env: { PATH: process.env.PATH, ...own, CONTINUUM_GOSSIP_PORT: String(this.port + 2), CONTINUUM_DATA_DIR: this.dataDir, ...this.#env },
+      env: { PATH: process.env.PATH, ...own, CONTINUUM_GOSSIP_PORT: String(this.port + 2), CONTINUUM_DATA_DIR: this.dataDir, ...this.env },
       stdio: ["ignore", log, log, "ipc"],
     });
     closeSync(log);
     this.#child = child;
     this.#gone = new Promise((done) => {
       child.once("exit", (code, signal) => {
-        writeFileSync(this.logFile, `--- ${this.name} ended: ${signal ?? code}\n`, { flag: "a" });
         if (this.#child === child) this.#child = undefined;
+        this.ended(String(signal ?? code));
         done(code);
       });
     });
+  }
+
+  /** @param how the signal or the exit code */
+  protected ended(how: string): void {
+    writeFileSync(this.logFile, `--- ${this.name} ended: ${how}\n`, { flag: "a" });
   }
 
   async kill(signal: NodeJS.Signals): Promise<void> {
@@ -198,7 +219,7 @@ class NodeProcess implements FederationNode {
   }
 }
 
-async function waitReady(nodes: readonly NodeProcess[], ms: number, adminKey: string | undefined): Promise<void> {
+export async function waitReady(nodes: readonly NodeProcess[], ms: number, adminKey?: string): Promise<void> {
   const headers: Record<string, string> = adminKey === undefined ? {} : { "x-api-key": adminKey };
   const running = nodes.filter(({ pid }) => pid !== undefined);
   await Promise.all(

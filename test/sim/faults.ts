@@ -1,4 +1,4 @@
-import type { Death, EffectAt, Federation, SimNode } from "./federation.ts";
+import type { Death, EffectAt, EffectOn, Federation, SimNode } from "./federation.ts";
 import type { Operator } from "./operator.ts";
 import type { Rng } from "./rng.ts";
 import type { Fault, FaultKind } from "./schedule.ts";
@@ -13,7 +13,11 @@ export interface ActiveFault {
   readonly nodes: readonly SimNode[];
   /** It is over in the moment it happens. */
   readonly instant: boolean;
+  /** It happens to what crosses between them, not to themselves. */
+  readonly link: boolean;
 }
+
+const OF_LINKS: ReadonlySet<FaultKind> = new Set<FaultKind>(["cut", "one-way", "split", "flap", "slow", "trickle", "link-stall", "release"]);
 
 /** Makes the faults of a list happen until `stop`; then everything is healed, and every node runs. */
 export class Faults {
@@ -29,6 +33,8 @@ export class Faults {
   readonly #disksLost: boolean;
   onBegin: (fault: ActiveFault) => void = () => {};
   onEnd: (fault: ActiveFault) => void = () => {};
+  /** A node dies at this effect of its own: just before it, when it is under way nowhere yet. */
+  onStrike: (node: SimNode, what: EffectOn) => void = () => {};
 
   constructor(scheduler: Scheduler, rng: Rng, federation: Federation, disksLost: boolean, operator?: Operator) {
     this.#scheduler = scheduler;
@@ -41,7 +47,7 @@ export class Faults {
   start(faults: readonly Fault[]): void {
     const begun = this.#scheduler.now;
     for (const fault of faults) this.#scheduler.at(begun + fault.at, () => this.#happen(fault));
-    if (faults.some((fault) => fault.effect !== undefined)) this.#federation.onEffect = (node, at) => this.#effect(node, at);
+    if (faults.some((fault) => fault.effect !== undefined)) this.#federation.onEffect = (node, at, what) => this.#effect(node, at, what);
     this.#federation.onCorrupt = (node) => this.#replaceDisk(node);
   }
 
@@ -58,7 +64,7 @@ export class Faults {
       node.disk.setFull(false);
       node.disk.setUnreadable(false);
       // What lies may not have been read yet; its operator does not wait for that.
-      if (node.disk.flipped.size > 0) this.#replaceDisk(node);
+      if (node.disk.lies) this.#replaceDisk(node);
     }
     network.healAll();
     network.calm();
@@ -102,13 +108,14 @@ export class Faults {
   }
 
   /** Between two effects of a node: the first strike that waits for this one lets it happen no more. */
-  #effect(node: SimNode, at: EffectAt): void {
+  #effect(node: SimNode, at: EffectAt, what: EffectOn): void {
     const strike = this.#strikes.find((one) => one.node === node && one.effect.kind === at.kind && one.effect.when === at.when);
     if (strike === undefined || strike.left-- > 0) return;
     this.#strikes = this.#strikes.filter((one) => one !== strike);
     this.#scheduler.note(`fault: ${node.name} dies ${at.when} ${EFFECT_WORDS[at.kind]}`);
     const { rng, fault } = strike;
-    if (this.#disksLost && rng.chance(0.5) && this.#mayLose(node)) this.#loseDisk("strike", node, fault.lastsMs);
+    this.onStrike(node, what);
+    if (this.#disksLost && rng.chance(0.5) && this.#mayLose(node)) this.#loseDisk("lose-disk", node, fault.lastsMs);
     else this.#crash("strike", node, rng.pick(["kill", "power", "torn"] as const), fault.lastsMs);
   }
 
@@ -131,8 +138,13 @@ export class Faults {
       disk.setFull(true);
       this.#lasts(kind, [node], lastsMs, () => disk.setFull(false), `${node.name}'s disk is full`);
     } else if (kind === "flip") {
+      if (!this.#mayLie(node)) return true;
       this.#instant(kind, [node]);
       this.#note(`a bit turns on ${node.name}'s disk, in ${disk.flip(rng) ?? "nothing"}`);
+    } else if (kind === "log-rot") {
+      if (!this.#mayLie(node)) return true;
+      this.#crash(kind, node, "kill", lastsMs);
+      if (!node.running && this.#federation.rotLog(node, rng)) this.#note(`a record of ${node.name}'s log is bad, and dropped in silence`);
     } else if (kind === "lose-disk") {
       if (this.#mayLose(node)) this.#loseDisk(kind, node, lastsMs);
     } else if (kind === "restore") this.#restore(node, lastsMs);
@@ -141,21 +153,31 @@ export class Faults {
     return true;
   }
 
-  /** Never the last node's: one name that keeps its disk is what a decision lives on. */
+  /**
+   * While layout 1 is formed never the last node's: one name that keeps its disk is what a decision lives on. Later one at a time, and only when all others
+   * run and count: what quorum promises is to survive the loss of one.
+   */
   #mayLose(node: SimNode): boolean {
-    return node !== this.#federation.nodes.at(-1);
+    const { nodes } = this.#federation;
+    if (this.#disksLost) return node !== nodes.at(-1);
+    return nodes.length > 2 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
+  }
+
+  /** A disk that lies will be replaced, so it is as good as lost; two at a time are more than a quorum survives. */
+  #mayLie(node: SimNode): boolean {
+    return this.#mayLose(node) && this.#federation.nodes.every((one) => !one.disk.lies);
   }
 
   #loseDisk(kind: FaultKind, node: SimNode, downMs: number): void {
     if (!node.running) return;
     this.#crash(kind, node, "power", downMs);
-    node.disk.lose();
+    this.#federation.loseDisk(node);
     this.#note(`${node.name} has lost its disk`);
   }
 
   #replaceDisk(node: SimNode): void {
     this.#federation.crash(node, "kill");
-    node.disk.lose();
+    this.#federation.loseDisk(node);
     this.#note(`${node.name}'s disk lied; it is replaced by an empty one`);
     this.#scheduler.after(500, () => this.#federation.start(node));
   }
@@ -168,9 +190,10 @@ export class Faults {
       this.#copies.set(node, node.disk.copy());
       return;
     }
+    if (!this.#mayLose(node)) return;
     this.#crash("restore", node, "kill", downMs);
     if (node.running) return;
-    node.disk.restore(copy);
+    this.#federation.restore(node, copy);
     this.#note(`${node.name}'s disk is an old copy of itself`);
   }
 
@@ -272,7 +295,7 @@ export class Faults {
     const { network, nodes } = this.#federation;
     const ways = nodes.flatMap((from) => nodes.filter((to) => to !== from).map((to) => [from, to] as const));
     const step = lastsMs / ways.length;
-    const all = { kind, nodes, instant: false };
+    const all = { kind, nodes, instant: false, link: true };
     this.#note("links stop one by one, to be released in another order");
     this.onBegin(all);
     for (const [at, [from, to]] of rng.shuffle(ways).entries())
@@ -304,12 +327,12 @@ export class Faults {
   }
 
   #instant(kind: FaultKind, nodes: readonly SimNode[]): void {
-    this.onBegin({ kind, nodes, instant: true });
+    this.onBegin({ kind, nodes, instant: true, link: false });
   }
 
   /** Ends by itself, or with everything. @param what a line of the story, at both ends */
   #lasts(kind: FaultKind, nodes: readonly SimNode[], ms: number, heal: () => void, what?: string): void {
-    const active = { kind, nodes, instant: false };
+    const active = { kind, nodes, instant: false, link: OF_LINKS.has(kind) };
     if (what !== undefined) this.#note(what);
     this.onBegin(active);
     this.#scheduler.after(ms, () => {

@@ -7,10 +7,10 @@ import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
 import type { NodeId } from "../../protocol/ids.ts";
 import { SIM_OPERATIONS } from "./operations.ts";
-import type { Profile } from "./profile.ts";
+import { type Profile, RESONANCE_DECAY } from "./profile.ts";
 import type { Rng } from "./rng.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { type Entries, SimDisk } from "./sim-disk.ts";
+import { type DiskCopy, type Entries, SimDisk } from "./sim-disk.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { Pause, simSystem, WallClock } from "./sim-system.ts";
 import type { Registry } from "./store-checker.ts";
@@ -52,11 +52,15 @@ export interface EffectAt {
   readonly when: "before" | "after";
 }
 
+/** The frame that is sent, or the rows that are written. */
+export type EffectOn = { readonly frame?: Uint8Array; readonly entries?: Entries };
+
 /** The nodes of one run: real engines on real stores, on a simulated machine each. */
 export class Federation {
   readonly nodes: SimNode[] = [];
   readonly network: SimNetwork;
   readonly #hosts = new Map<NodeId, SimNode>();
+  readonly #writers = new Map<string, string>();
   readonly #scheduler: Scheduler;
   readonly #rng: Rng;
   readonly #profile: Profile;
@@ -64,11 +68,15 @@ export class Federation {
   readonly #keyring: Keyring = createKeyring([SECRET]);
   readonly #firstMembers: readonly string[];
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
-  onEffect: (node: SimNode, at: EffectAt) => void = () => {};
+  onEffect: (node: SimNode, at: EffectAt, what: EffectOn) => void = () => {};
   /** A frame leaves, arrives, or will not. */
-  onFrame: (step: "sent" | "arrived" | "lost", from: NodeId, to: NodeId, frame: Uint8Array) => void = () => {};
+  onFrame: (moment: "sent" | "arrived" | "lost", from: SimNode, to: SimNode, frame: Uint8Array) => void = () => {};
   /** A batch is taken by the disk, or complete. */
-  onDisk: (node: SimNode, step: "begun" | "complete", entries: Entries) => void = () => {};
+  onDisk: (moment: "begun" | "complete", node: SimNode, entries: Entries, writer: string | undefined) => void = () => {};
+  onSnapshot: (node: SimNode) => void = () => {};
+  onDeath: (node: SimNode) => void = () => {};
+  /** Between two partitions that a node looks at for what may be collected, ms. Infinite: a run wants to end. */
+  collectPaceMs = 500;
   /** Errors that no node may have: a broken invariant, a store it cannot read. */
   readonly failures: string[] = [];
 
@@ -79,12 +87,12 @@ export class Federation {
     this.#registry = registry;
     this.network = new SimNetwork(scheduler, rng.fork("network"), profile.network);
     this.network.watcher = {
-      onSend: (from) => this.#survives(from, "before"),
+      onSend: (from, _to, frame) => this.#survives(from, "before", frame),
       onSent: (from, to, frame) => {
-        this.onFrame("sent", from, to, frame);
-        this.#survives(from, "after");
+        this.onFrame("sent", this.#on(from), this.#on(to), frame);
+        this.#survives(from, "after", frame);
       },
-      onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", from, to, frame),
+      onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
     this.#firstMembers = Array.from({ length: profile.nodeCount }, (_, place) => NAMES[place] ?? `member-${place + 1}`);
     for (const name of this.#firstMembers) this.addNode(name);
@@ -112,6 +120,26 @@ export class Federation {
     return node;
   }
 
+  /** What was only on this disk is gone. */
+  loseDisk(node: SimNode): void {
+    this.#registry.disksLost = true;
+    node.disk.lose();
+  }
+
+  /** The volume of a node that is down becomes what it once was, behind the node's back. */
+  restore(node: SimNode, copy: DiskCopy): void {
+    this.#registry.disksLost = true;
+    node.disk.restore(copy);
+    this.#registry.highWaters.replaced(node.name);
+  }
+
+  /** A durable record of the log turns bad while the node is down. @returns whether there was one */
+  rotLog(node: SimNode, rng: Rng): boolean {
+    this.#registry.disksLost = true;
+    this.#registry.highWaters.replaced(node.name);
+    return node.disk.rotLog(rng);
+  }
+
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
   clone(node: SimNode): SimNode {
     const twin = this.addNode(`${node.name}-twin`, node);
@@ -135,6 +163,7 @@ export class Federation {
   crash(node: SimNode, how: Death): void {
     if (!node.running) return;
     this.#scheduler.note(`${node.name} ${how === "kill" ? "is killed" : how === "power" ? "loses power" : "loses power, its log torn"}`);
+    this.onDeath(node);
     node.running = false;
     node.generation++;
     node.process = undefined;
@@ -180,10 +209,10 @@ export class Federation {
   ): Promise<Outcome<T> | ApiError> {
     return new Promise((resolve, reject) => {
       const answer = (outcome: Outcome<T> | ApiError): void => {
-        this.onEffect(node, { kind: "answer", when: "before" });
+        this.onEffect(node, { kind: "answer", when: "before" }, {});
         if (node.generation !== generation) return;
         resolve(outcome);
-        this.onEffect(node, { kind: "answer", when: "after" });
+        this.onEffect(node, { kind: "answer", when: "after" }, {});
       };
       node.pause.gate(() => {
         if (node.generation !== generation) return;
@@ -197,16 +226,30 @@ export class Federation {
     });
   }
 
+  /** Whose stream it is: the node's name, with a stroke for each incarnation after its first. */
+  nameOf(writer: string): string {
+    return this.#writers.get(writer) ?? writer.slice(0, 6);
+  }
+
   /** Every node runs, and knows its layout. */
   get formed(): boolean {
     return this.nodes.every((node) => node.process?.engine.layout !== undefined);
   }
 
+  /** Every node has compared with others what it was told, and counts. */
+  get counting(): boolean {
+    return this.nodes.every((node) => node.process?.engine.replica?.standing === "counting");
+  }
+
+  #on(host: NodeId): SimNode {
+    return this.#hosts.get(host) as SimNode;
+  }
+
   /** @returns whether the sender still lives */
-  #survives(host: NodeId, when: "before" | "after"): boolean {
-    const node = this.#hosts.get(host) as SimNode;
+  #survives(host: NodeId, when: "before" | "after", frame: Uint8Array): boolean {
+    const node = this.#on(host);
     const { generation } = node;
-    this.onEffect(node, { kind: "send", when });
+    this.onEffect(node, { kind: "send", when }, { frame });
     return node.generation === generation;
   }
 
@@ -214,23 +257,28 @@ export class Federation {
     const alive = (): boolean => node.generation === generation;
     const system = simSystem(this.#scheduler, node.clock, this.#rng.fork(`${node.name}/${generation}`), alive, node.pause);
     const db = node.disk.open();
-    this.#registry.saw(node.name, node.disk.durable());
+    this.#registry.found(node.name, node.disk.durable());
     node.disk.watcher = {
-      onAsked: () => {
-        this.onEffect(node, { kind: "persist", when: "before" });
+      onAsked: (entries) => {
+        this.onEffect(node, { kind: "persist", when: "before" }, { entries });
         return alive();
       },
-      onBegun: (entries) => this.onDisk(node, "begun", entries),
-      onWrite: (entries) => {
-        this.#registry.saw(node.name, entries);
-        this.onDisk(node, "complete", entries);
-        this.onEffect(node, { kind: "durable", when: "after" });
+      onBegun: (entries) => this.onDisk("begun", node, entries, node.process?.engine.writer),
+      onWrite: (entries, synced) => {
+        this.#registry.wrote(node.name, entries, synced);
+        this.onDisk("complete", node, entries, node.process?.engine.writer);
+        this.onEffect(node, { kind: "durable", when: "after" }, { entries });
       },
     };
     await db.open();
     if (!alive()) return;
     const store = await Store.open(db as unknown as Level, NO_INDEX, (length) => system.randomBytes(length));
     if (!alive()) return;
+    const snapshot = store.snapshot.bind(store);
+    store.snapshot = () => {
+      this.onSnapshot(node);
+      return snapshot();
+    };
     const network = this.network.join(node.id);
     const engine = new Engine({
       store,
@@ -242,6 +290,7 @@ export class Federation {
       log: this.#log(node, alive),
       settings: this.#settings(node.configuredName),
       onFatal: (error) => this.#died(node, generation, error),
+      onCopy: (reason) => this.#openAgain(node, generation, reason),
     });
     const router = createRouter({
       engine,
@@ -250,10 +299,20 @@ export class Federation {
       meter: NO_METER,
       self: network.self,
       keyring: this.#keyring,
+      accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });
+    this.#know(engine.writer, node.name);
     node.process = { engine, router, monotonic: () => system.monotonic() };
     await engine.start();
+  }
+
+  #know(writer: string, name: string): void {
+    if (this.#writers.has(writer)) return;
+    const taken = new Set(this.#writers.values());
+    let free = name;
+    while (taken.has(free)) free += "'";
+    this.#writers.set(writer, free);
   }
 
   /** A disk that refuses ends a process, as it must; anything else that ends one is a fault of ours. */
@@ -263,22 +322,41 @@ export class Federation {
     this.#scheduler.note(`${node.name} dies: ${message.split("\n")[0]}`);
     if (!diskSays(error, node)) this.failures.push(`${node.name} died: ${message}`);
     this.crash(node, "kill");
-    if (node.disk.flipped.size > 0 && message.includes(CORRUPT)) this.onCorrupt(node);
+    if (node.disk.lies && message.includes(CORRUPT)) this.onCorrupt(node);
     else this.#scheduler.after(500, () => this.start(node));
+  }
+
+  /** The process ends and begins again on the same disk, which has another incarnation now. */
+  #openAgain(node: SimNode, generation: number, reason: string): void {
+    if (node.generation !== generation) return;
+    this.#scheduler.note(`${node.name} is another incarnation: ${reason}`);
+    this.crash(node, "kill");
+    this.#scheduler.after(10, () => this.start(node));
   }
 
   /** A node said that its disk lies, and ended: what its operator does then. */
   onCorrupt: (node: SimNode) => void = () => {};
 
   #settings(name: string): EngineSettings {
+    const federation = this;
     return {
+      get collectPaceMs() {
+        return federation.collectPaceMs;
+      },
       name,
       zone: "",
       weight: 1,
-      firstMembers: this.#firstMembers,
-      layout: { replicationFactor: this.#profile.replicationFactor, resonanceDecay: 0.85, hebbianRate: 0.15, periodMs: 30 * 24 * 3_600_000 },
+      firstMembers: this.#firstMembers.includes(name) ? this.#firstMembers : [],
+      layout: {
+        replicationFactor: this.#profile.replicationFactor,
+        resonanceDecay: RESONANCE_DECAY,
+        hebbianRate: 1 - RESONANCE_DECAY,
+        periodMs: this.#profile.periodMs,
+      },
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
+      strictStart: false,
+      logRetentionMs: 30 * 24 * 3_600_000,
     };
   }
 
@@ -296,7 +374,7 @@ const CORRUPT = "does not match its checksum";
 /** The disk refused, or lied and was caught: no fault of the product. */
 function diskSays(error: unknown, node: SimNode): boolean {
   const message = reasons(error).join(": ");
-  return /EIO|ENOSPC/.test(message) || (node.disk.flipped.size > 0 && message.includes(CORRUPT));
+  return /EIO|ENOSPC/.test(message) || (node.disk.lies && message.includes(CORRUPT));
 }
 
 /** The messages of an error and of all that caused it. */

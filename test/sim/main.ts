@@ -1,19 +1,27 @@
 /**
- * npm run sim -- --seed N [--seeds COUNT] [--nodes K] [--story]
+ * npm run sim -- --seed N [--nodes K] [--story]
+ * npm run sim -- --seeds COUNT [--seed FIRST] [--nodes K] [--cover]
  * npm run sim -- --minutes M [--nodes K]
  * npm run sim -- --scenario TEXT [--story]
+ * npm run sim -- --schedule FILE [--story]
  *
  * Runs a federation on simulated time, network and disk, once for each seed from N on, and says which seeds broke a promise. `--minutes` runs on with
- * seeds that nobody has tried, and says how far it is. `--story` prints what happened, line by line. `--scenario` plays the directed schedules whose name
- * contains TEXT instead. The last line is `N passed, N failed`; the exit code is 0 when none failed.
+ * seeds that nobody has tried, and says how far it is. `--story` prints what happened, line by line. A failing seed is made as
+ * small as it gets in a minute; its story is printed, and its list kept in a file that `--schedule` replays. `--scenario` plays the directed schedules
+ * whose name contains TEXT instead. The last line is `N passed, N failed`; the exit code is 0 when none failed.
  */
-import { availableParallelism } from "node:os";
+import { readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { addCounts, COVERED_SEEDS_MIN, type Counts, missing, table } from "./coverage.ts";
 import { NAMES } from "./federation.ts";
 import type { Violation } from "./history.ts";
-import { runSeed } from "./run.ts";
+import { type RunResult, runSchedule, runSeed } from "./run.ts";
 import { SCENARIOS } from "./scenarios.ts";
+import type { Schedule } from "./schedule.ts";
 import { runSeeds, type Told } from "./seeds.ts";
+import { shrink, sizeInWords } from "./shrink.ts";
 import { Stage } from "./stage.ts";
 
 const { values } = parseArgs({
@@ -24,8 +32,12 @@ const { values } = parseArgs({
     nodes: { type: "string" },
     story: { type: "boolean", default: false },
     scenario: { type: "string" },
+    /** A file that a failing run left. */
+    schedule: { type: "string" },
     /** Threads; as many as there are cores. */
     workers: { type: "string", default: String(availableParallelism()) },
+    /** Fails when a fault that must have met a step of the protocol never did. */
+    cover: { type: "boolean", default: false },
     /** Ends at the first failure: for the mutants, which need one. */
     "fail-fast": { type: "boolean", default: false },
   },
@@ -33,6 +45,8 @@ const { values } = parseArgs({
 
 /** How often a long run says how far it is, ms. */
 const PROGRESS_MS = 10_000;
+/** How long a failing run is made smaller, ms. */
+const SHRINK_MS = 60_000;
 
 // A promise of the product that nobody waits for, and that failed: in a node it would end the process.
 const unhandled: Violation[] = [];
@@ -45,8 +59,11 @@ if (nodeCount !== undefined && (nodeCount < 1 || nodeCount > NAMES.length)) usag
 const story = values.story ? (line: string) => console.log(line) : undefined;
 const begun = performance.now();
 const totals = { passed: 0, failed: 0, acknowledged: 0, simulatedMs: 0 };
+const coverage: Counts = {};
+const failed: number[] = [];
 
 if (values.scenario !== undefined) await playScenarios(values.scenario);
+else if (values.schedule !== undefined) await runAndJudge(await runSchedule(JSON.parse(readFileSync(values.schedule, "utf8")) as Schedule, story));
 else if (values.minutes !== undefined) await runFor(wholeNumber("minutes", values.minutes));
 else if (values.seeds === undefined) await runOne(wholeNumber("seed", values.seed ?? "1"));
 else await runRange(wholeNumber("seed", values.seed ?? "1"), wholeNumber("seeds", values.seeds));
@@ -54,12 +71,37 @@ console.log(`${totals.passed} passed, ${totals.failed} failed`);
 process.exitCode = totals.failed === 0 && totals.passed > 0 ? 0 : 1;
 
 async function runOne(seed: number): Promise<void> {
-  const result = await runSeed({ seed, nodeCount, story });
+  await runAndJudge(await runSeed({ seed, nodeCount, story }));
+}
+
+/** @param result of a run that was told already, if it was to be told */
+async function runAndJudge(result: RunResult): Promise<void> {
+  const { seed } = result;
   const { acknowledged, operations, frames, events, simulatedMs, traceHash } = result;
   judgeSeed({ ...result, violations: [...result.violations, ...unhandled.splice(0)] });
   console.log(
     `seed ${seed}: ${acknowledged} of ${operations} operations acknowledged, ${frames} frames, ${events} events, ${(simulatedMs / 1000).toFixed(1)} s simulated, trace ${traceHash.slice(0, 16)}`,
   );
+  if (totals.failed > 0 && !values.story) await explain(result);
+}
+
+/** Makes a failing run as small as it gets in a minute, tells its story and keeps its list. */
+async function explain({ seed, schedule, violations }: RunResult): Promise<void> {
+  const broken = violations[0]?.checker;
+  const until = performance.now() + SHRINK_MS;
+  const small = await shrink(schedule, {
+    goOn: () => performance.now() < until,
+    fails: async (candidate) => {
+      const found = [...(await runSchedule(candidate)).violations, ...unhandled.splice(0)];
+      return found.some(({ checker }) => checker === broken);
+    },
+  });
+  console.log(`\nseed ${seed} in short: ${sizeInWords(small)} of ${sizeInWords(schedule)}`);
+  const { violations: left } = await runSchedule(small, (line) => console.log(line));
+  for (const { checker, message } of left.slice(0, 12)) console.log(`  (${checker}) ${message}`);
+  const file = join(tmpdir(), `continuum-sim-${seed}.json`);
+  writeFileSync(file, JSON.stringify(small));
+  console.log(`  replay this: npm run sim -- --schedule ${file} --story\n`);
 }
 
 async function runRange(first: number, count: number): Promise<void> {
@@ -80,6 +122,13 @@ async function runFor(minutes: number): Promise<void> {
 async function runMany(next: () => number | undefined): Promise<void> {
   await runSeeds({ next, nodeCount, workers: wholeNumber("workers", values.workers), told: judgeSeed });
   console.log(soFar());
+  console.log(`\nhow often a fault met a step of the protocol\n${table(coverage)}\n`);
+  const [failing] = failed;
+  if (failing !== undefined && !values["fail-fast"]) await explain(await runSeed({ seed: failing, nodeCount }));
+  const never = missing(coverage);
+  if (never.length === 0 || totals.passed + totals.failed < COVERED_SEEDS_MIN) return;
+  console.log(`never met, though declared in coverage.ts:\n  ${never.join("\n  ")}`);
+  if (values.cover) totals.failed++;
 }
 
 function soFar(): string {
@@ -90,7 +139,9 @@ function soFar(): string {
   return `${seconds.toFixed(0)} s: ${totals.passed + totals.failed} seeds, ${totals.acknowledged} operations acknowledged, ${simulated.toFixed(0)} federation-seconds (${rates}), ${totals.failed} failed`;
 }
 
-function judgeSeed({ seed, violations, acknowledged, simulatedMs }: Told): void {
+function judgeSeed({ seed, violations, acknowledged, simulatedMs, coverage: met }: Told): void {
+  addCounts(coverage, met);
+  if (violations.length > 0) failed.push(seed);
   totals.acknowledged += acknowledged;
   totals.simulatedMs += simulatedMs;
   judge(`seed ${seed}`, violations, `--seed ${seed}${nodeCount === undefined ? "" : ` --nodes ${nodeCount}`}`);

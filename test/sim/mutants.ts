@@ -180,4 +180,22 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "",
     scenario: "a deletion retried at a replica",
   },
+  {
+    name: "a link that does not fade while it is counted",
+    file: "protocol/graph/link.ts",
+    find: "held.mass * decayBy(rule)(held.hlc[0], hlc[0]) + added",
+    replace: "held.mass + added",
+  },
+  {
+    name: "a link that does not fade while it is read",
+    file: "protocol/graph/counter.ts",
+    find: "    const here = total.mass * decay(total.hlc[0], atMs);",
+    replace: "    const here = total.mass;",
+  },
+  {
+    name: "a clock high-water that follows the last delta",
+    file: "node/store/staged.ts",
+    find: "    this.#highWater = laterHlc(this.#highWater, delta.header.hlc);",
+    replace: "    this.#highWater = delta.header.hlc;",
+  },
 ];

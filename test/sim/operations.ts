@@ -1,6 +1,8 @@
 import { ApiError } from "../../node/errors.ts";
+import { layoutOperations } from "../../node/layout-queue.ts";
 import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
 import { conflicts, current } from "../../protocol/graph/editable.ts";
+import { strengthOf } from "../../protocol/graph/link.ts";
 import { linkId, type Memory } from "../../protocol/graph/records.ts";
 
 /**
@@ -59,23 +61,39 @@ const unlearn: WriteOperation<{ concepts: readonly [string, string] }, string> =
 export interface ReadArguments {
   readonly memories: readonly string[];
   readonly concepts: readonly string[];
+  /** Strengths of all links between the concepts as of this time, ms; absent: none. */
+  readonly strengthsAt?: number;
 }
 
 /** JSON, because the answer may cross a connection. */
 export interface ReadAnswer {
   readonly memories: Readonly<Record<string, readonly string[]>>;
   readonly counts: Readonly<Record<string, number>>;
+  /** "a b" -> strength, a before b. */
+  readonly strengths: Readonly<Record<string, number>>;
 }
 
 const read: ReadOperation<ReadArguments, ReadAnswer> = {
   type: "read",
-  answer: ({ memories, concepts }, { reader }) => ({
+  answer: ({ memories, concepts, strengthsAt }, { reader }) => ({
     memories: Object.fromEntries(memories.map((id) => [id, valuesOf(reader.memory(id))])),
     counts: Object.fromEntries(concepts.map((id) => [id, countOf(reader, id)])),
+    strengths:
+      strengthsAt === undefined ? {} : Object.fromEntries(pairsOf(concepts).map(([a, b]) => [`${a} ${b}`, strength(reader, a, b, strengthsAt)])),
   }),
 };
 
-export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read };
+export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read, ...layoutOperations };
+
+export function pairsOf(concepts: readonly string[]): [string, string][] {
+  const sorted = [...concepts].sort();
+  return sorted.flatMap((a, at) => sorted.slice(at + 1).map((b): [string, string] => [a, b]));
+}
+
+function strength(reader: GraphReader, a: string, b: string, atMs: number): number {
+  const link = reader.link(a, b);
+  return link === undefined ? 0 : strengthOf(link, atMs, reader.decay);
+}
 
 function mustExist(reader: GraphReader, id: string): void {
   if (reader.memory(id) === undefined) throw new ApiError("not_found", "no such memory here");

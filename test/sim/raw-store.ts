@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { decode } from "cborg";
 
 /** What one node's disk holds, read byte by byte without the product's code: only the table of node/store/keyspace.ts is shared knowledge. */
@@ -79,7 +80,8 @@ export function readRawStore(disk: ReadonlyMap<string, Uint8Array>): RawStore {
 /** How far a disk's witness has seen a stream; 0 when it is no witness of it. */
 export function markIn(disk: ReadonlyMap<string, Uint8Array>, partition: string, writer: string): number {
   const row = disk.get(`w/${partition.padStart(3, "0")}`);
-  return row === undefined ? 0 : (headsIn(row).get(writer)?.seq ?? 0);
+  if (row === undefined || !isIntact(row)) return 0;
+  return headsIn(row).get(writer)?.seq ?? 0;
 }
 
 /** Totals of a concept's record, less what keys that ran more than once added too much. */
@@ -88,6 +90,31 @@ export function conceptCount(record: Uint8Array): number {
   const sum = (masses: number[]): number => masses.reduce((all, mass) => all + mass, 0);
   const excess = repeats.map(([, executions]) => executions.map(([, , mass]) => mass)).map((masses) => sum(masses) - Math.max(...masses));
   return sum(totals.map(([, mass]) => mass)) - sum(excess);
+}
+
+/** What is left of a mass after a time: the federation's decay, d and its period. */
+export interface RawDecay {
+  readonly resonanceDecay: number;
+  readonly periodMs: number;
+}
+
+export function rawDecayed(mass: number, fromMs: number, toMs: number, { resonanceDecay, periodMs }: RawDecay): number {
+  return mass * resonanceDecay ** (Math.max(0, toMs - fromMs) / periodMs);
+}
+
+/** Of a link that nobody ever unlearnt: its totals as of a time, less what keys that ran more than once added too much. */
+export function linkMass(record: Uint8Array, atMs: number, decay: RawDecay): number {
+  const [, , , [totals, , repeats]] = decode(record) as [
+    0,
+    0,
+    0,
+    [[string, number, [number, number]][], unknown, [string, [string, number, number, [number, number]][]][]],
+  ];
+  const sum = (masses: number[]): number => masses.reduce((all, mass) => all + mass, 0);
+  const excess = repeats
+    .map(([, executions]) => executions.map(([, , mass, [ms]]) => rawDecayed(mass, ms, atMs, decay)))
+    .map((masses) => sum(masses) - Math.max(...masses));
+  return sum(totals.map(([, mass, [ms]]) => rawDecayed(mass, ms, atMs, decay))) - sum(excess);
 }
 
 /** A row of the log, `[header, body]`. */
@@ -116,6 +143,11 @@ function pairIn(value: Uint8Array): [Uint8Array, Uint8Array] {
   const bytes = payload(value);
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
   return [bytes.subarray(4, 4 + length), bytes.subarray(4 + length)];
+}
+
+/** Whether the stored checksum is right: what lies holds nothing. */
+export function isIntact(value: Uint8Array): boolean {
+  return value.byteLength >= 4 && new DataView(value.buffer, value.byteOffset).getUint32(0) === crc32(payload(value));
 }
 
 /** Behind the checksum. */

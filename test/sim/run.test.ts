@@ -46,7 +46,7 @@ describe("a seed", () => {
   });
 
   it("tells its story when asked", async () => {
-    const { stdout } = await promisify(execFile)(process.execPath, [MAIN, "--seed", "7", "--nodes", "3", "--story"], { maxBuffer: 64 * 1024 * 1024 });
+    const { stdout } = await promisify(execFile)(process.execPath, [MAIN, "--seed", "3", "--nodes", "3", "--story"], { maxBuffer: 64 * 1024 * 1024 });
     expect(stdout).toMatch(/alice starts/);
     expect(stdout).toMatch(/layout holds/);
     expect(stdout).toMatch(/acknowledged, \d replicas/);

@@ -48,7 +48,7 @@ export class Scheduler {
   /** Part of the run's identity, and a line of the story. */
   note(line: string): void {
     this.#trace.text(this.now, line);
-    this.story?.(`${this.now.toFixed(3).padStart(12)} ms  ${line}`);
+    this.story?.(line);
   }
 
   /** As `note`, for bytes and without a line in the story. */

@@ -220,11 +220,13 @@ export class SimNetwork {
     return port.host.port === port;
   }
 
-  connectedTo(host: Host): NodeId[] {
+  connectedTo(name: NodeId): NodeId[] {
+    const host = this.#host(name);
     return [...host.out.values()].filter(({ connection }) => connection.seenBy.has(host.name)).map((wire) => wire.to.id);
   }
 
-  roundTripMs(host: Host, to: NodeId): number | undefined {
+  roundTripMs(name: NodeId, to: NodeId): number | undefined {
+    const host = this.#host(name);
     const wire = this.#connected(host, to);
     if (wire === undefined) return undefined;
     const [there, back] = [wire.settings, this.#wireOf(wire.to, host).settings];
@@ -238,29 +240,32 @@ export class SimNetwork {
     const copy = new Uint8Array(frame);
     if (this.watcher?.onSend?.(host.name, wire.to.name, copy) === false) return false;
     this.#scheduler.noteBytes(wire.label, copy);
-    this.#carry(wire, copy);
+    const carried = this.#carry(wire, copy);
     this.watcher?.onSent?.(host.name, wire.to.name, copy);
+    if (!carried) this.watcher?.onEnd?.(host.name, wire.to.name, copy, false);
     return true;
   }
 
-  #carry(wire: Wire, frame: Uint8Array): void {
+  /** False: it goes nowhere. */
+  #carry(wire: Wire, frame: Uint8Array): boolean {
     const { connection, rng } = wire;
-    if (this.filter !== undefined && !this.filter(wire.from.name, wire.to.name, frame)) return;
+    if (this.filter !== undefined && !this.filter(wire.from.name, wire.to.name, frame)) return false;
     const arrival = this.#scheduler.now + wire.settings.delayMs + rng.exponential(wire.settings.jitterMs);
     // What opens a connection belongs to its making: a stream without it is no connection at all.
     const hostility = wire.opened === connection.epoch ? this.settings.hostility : undefined;
     wire.opened = connection.epoch;
     if (hostility !== undefined) {
       if (rng.chance(hostility.duplicateChance)) this.#transmit(wire, frame, arrival + rng.float() * hostility.lateMs, undefined);
-      if (rng.chance(hostility.dropChance)) return;
+      if (rng.chance(hostility.dropChance)) return false;
       if (rng.chance(hostility.reorderChance)) {
         this.#transmit(wire, frame, arrival + rng.float() * hostility.lateMs, connection.epoch);
-        return;
+        return true;
       }
     }
     // The least step keeps frames of one stream apart, so that order of arrival is order of sending.
     wire.lastArrival = Math.max(arrival, wire.lastArrival + 1e-6);
     this.#transmit(wire, frame, wire.lastArrival, connection.epoch);
+    return true;
   }
 
   /** A frame of an attacker, or a late copy: it arrives now, on whatever connection there is. */
@@ -501,7 +506,7 @@ class SimPort implements Network {
   }
 
   latencyMs(peer: NodeId): number | undefined {
-    return this.#network.roundTripMs(this.host, peer);
+    return this.#network.roundTripMs(this.host.name, peer);
   }
 
   announce(news: Uint8Array): void {
@@ -509,7 +514,7 @@ class SimPort implements Network {
   }
 
   connected(): readonly NodeId[] {
-    return this.#network.isCurrent(this) ? this.#network.connectedTo(this.host) : [];
+    return this.#network.isCurrent(this) ? this.#network.connectedTo(this.host.name) : [];
   }
 }
 

@@ -1,4 +1,3 @@
-import { decode } from "cborg";
 import { ApiError } from "../../node/errors.ts";
 import type { Outcome } from "../../node/ports.ts";
 import type { Level, NodeId } from "../../protocol/ids.ts";
@@ -6,18 +5,21 @@ import { partitionOf } from "../../protocol/layout.ts";
 import { Federation, type SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import type { ReadAnswer } from "./operations.ts";
-import type { Profile } from "./profile.ts";
+import { type Profile, RESONANCE_DECAY } from "./profile.ts";
+import { frameKind } from "./raw-frame.ts";
 import { readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { Scheduler } from "./scheduler.ts";
 import { CALM } from "./sim-network.ts";
 import { checkAtRest, Registry } from "./store-checker.ts";
+import { Story } from "./story.ts";
 
 /** A quiet federation of three with two copies and a witness of everything: what happens on it, a scenario decides step by step. */
 const QUIET: Profile = {
   nodeCount: 3,
   replicationFactor: 2,
   syncIntervalMs: 1000,
+  periodMs: 30 * 24 * 3_600_000,
   network: { ...CALM, newsLossChance: 0, connectMs: 5 },
   disk: { writeMs: 0.02, fsyncMs: 1, stallChance: 0 },
   clockErrorMs: 0,
@@ -27,9 +29,7 @@ const QUIET: Profile = {
   durationMs: 0,
 };
 
-/** Messages of protocol/message.ts and, behind `formation`, of protocol/formation-message.ts, as a scenario names them. */
-const MESSAGES = ["", "hello", "formation", "layout", "push", "held", "want", "repair", "ask", "told", "forward", "forwarded", "digest", "refused"];
-const FORMATION = ["", "prepare", "promise", "propose", "yes", "nack", "formed", "ask"];
+const DECAY = { resonanceDecay: RESONANCE_DECAY, periodMs: QUIET.periodMs };
 
 export interface How {
   readonly level?: Level;
@@ -53,9 +53,13 @@ export class Stage {
 
   constructor(story?: (line: string) => void, nodeCount = QUIET.nodeCount) {
     const rng = new Rng("stage");
-    this.scheduler.story = story;
     this.registry = new Registry(() => this.federation.nodes.map((node) => node.disk.durable()), QUIET.replicationFactor);
     this.federation = new Federation(this.scheduler, rng, { ...QUIET, nodeCount }, this.registry);
+    if (story !== undefined) {
+      const told = new Story(this.scheduler, this.federation, story);
+      this.federation.onFrame = (moment, from, to, frame) => told.frame(moment, from, to, frame);
+      this.federation.onDisk = (moment, node, entries) => told.disk(moment, node, entries);
+    }
     [this.alice, this.bob, this.carol] = this.federation.nodes as [SimNode, SimNode, SimNode];
   }
 
@@ -65,7 +69,7 @@ export class Stage {
 
   /** @throws Error when layout 1 does not come about */
   async formed(): Promise<void> {
-    await this.until("layout 1 is formed", () => this.federation.formed);
+    await this.until("layout 1 is formed and everybody counts", () => this.federation.counting);
   }
 
   async pass(ms: number): Promise<void> {
@@ -79,7 +83,7 @@ export class Stage {
   /** Frames of some kinds, from one node, go nowhere (or not to one other); until `lift`. @param kinds a message's name, or "formation/propose" */
   drop(kinds: readonly string[], from: SimNode, seen: (to: NodeId, frame: Uint8Array) => void = () => {}, only?: SimNode): void {
     this.federation.network.filter = (sender, to, frame) => {
-      if (sender !== from.id || !kinds.includes(kindOf(frame)) || (only !== undefined && only.id !== to)) return true;
+      if (sender !== from.id || !kinds.includes(frameKind(frame)) || (only !== undefined && only.id !== to)) return true;
       seen(to, frame);
       return false;
     };
@@ -91,7 +95,7 @@ export class Stage {
 
   loseDisk(node: SimNode): void {
     this.federation.crash(node, "power");
-    node.disk.lose();
+    this.federation.loseDisk(node);
   }
 
   /** One request, under its own key, through this node. @returns its outcome, or the refusal */
@@ -142,12 +146,10 @@ export class Stage {
     await this.pass(10_000);
     const nodes = this.federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
     const failures = this.federation.failures.map((message) => ({ checker: "process", message }));
-    return [...this.registry.violations, ...failures, ...checkAtRest(nodes, this.registry, [], QUIET.replicationFactor, (streams) => streams.flat())];
+    return [
+      ...this.registry.violations,
+      ...failures,
+      ...checkAtRest(nodes, this.registry, [], QUIET.replicationFactor, (streams) => streams.flat(), DECAY),
+    ];
   }
-}
-
-function kindOf(frame: Uint8Array): string {
-  const message = (decode(frame) as unknown[])[4] as [number, ...unknown[]];
-  const name = MESSAGES[message[0]] as string;
-  return name === "formation" ? `formation/${FORMATION[(decode(message[1] as Uint8Array) as [number])[0]]}` : name;
 }

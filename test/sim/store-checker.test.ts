@@ -1,15 +1,17 @@
-import { encode } from "cborg";
+import { decode, encode } from "cborg";
 import { beforeAll, describe, expect, it } from "vitest";
+import { protect } from "../../node/store/keyspace.ts";
 import type { Put } from "./history.ts";
 import { readRawStore } from "./raw-store.ts";
 import { Stage } from "./stage.ts";
-import { checkAcknowledged, checkAtRest, Registry } from "./store-checker.ts";
+import { checkAcknowledged, checkAtRest, checkStrengths, Registry } from "./store-checker.ts";
 
 /** Three healthy disks, as a short run leaves them; each test plants one fault on copies. */
 let disks: ReadonlyMap<string, Uint8Array>[];
 let registry: Registry;
 const put: Put = { id: 1, kind: "put", client: "carol", tenant: "alpha", level: "quorum", begin: 0, end: 1, attempts: 1, memory: "m", value: "v" };
 const KEY = "the key of m";
+const DECAY = { resonanceDecay: 0.85, periodMs: 30 * 24 * 3_600_000 };
 
 beforeAll(async () => {
   const stage = new Stage();
@@ -29,12 +31,12 @@ type Disk = Map<string, Uint8Array>;
 const copies = (): Disk[] => disks.map((disk) => new Map(disk));
 const replicas = (all: readonly Disk[]): Disk[] => all.filter((disk) => [...disk.keys()].some((key) => key.startsWith("f/")));
 const keyOf = (disk: Disk, prefix: string): string => [...disk.keys()].find((key) => key.startsWith(prefix)) as string;
-const protectedRow = (value: unknown): Uint8Array => Uint8Array.of(0, 0, 0, 0, ...encode(value));
+const protectedRow = (value: unknown): Uint8Array => protect(encode(value));
 
 function complaints(all: readonly Disk[]): string[] {
   const nodes = all.map((disk, at) => ({ name: `node ${at}`, store: readRawStore(disk) }));
   const order = <T>(streams: readonly (readonly T[])[]) => [...streams].reverse().flat();
-  return [...new Set(checkAtRest(nodes, registry, [{ operation: put, key: KEY }], 2, order).map((violation) => violation.checker))];
+  return [...new Set(checkAtRest(nodes, registry, [{ operation: put, key: KEY }], 2, order, DECAY).map((violation) => violation.checker))];
 }
 
 describe("the checks of disks at rest", () => {
@@ -81,6 +83,26 @@ describe("the checks of disks at rest", () => {
     expect(complaints(all)).toContain("b counts");
   });
 
+  it("find a link that weighs something else than what was asked for, on every disk alike", () => {
+    const all = copies();
+    for (const replica of replicas(all)) {
+      const key = [...replica.keys()].find((one) => /^r\/\d+\/alpha\/l\//.test(one)) as string;
+      const [, a, b, [totals]] = decode((replica.get(key) as Uint8Array).subarray(4)) as [string, string, string, [unknown[][]]];
+      const heavier = totals.map(([writer, mass, ...rest]) => [writer, (mass as number) + 1e-6, ...rest]);
+      replica.set(key, protectedRow(["l", a, b, [heavier, [], []]]));
+    }
+    expect(complaints(all)).toContain("b links");
+  });
+
+  it("find a reader that was told another strength", () => {
+    const atMs = registry.latestMs + DECAY.periodMs;
+    const told = (strength: number) => checkStrengths("alpha", "bob", new Map([["ada babbage", strength]]), registry, atMs, DECAY).length;
+    // One use, a period ago: n = 0.85.
+    const right = 1 - 0.85 ** 0.85;
+    expect([told(right), told(right + 2e-9), told(0)]).toEqual([0, 1, 1]);
+    expect(checkStrengths("alpha", "bob", new Map([["babbage curie", 0]]), registry, atMs, DECAY)).toEqual([]);
+  });
+
   it("find a witness that has not seen everything, or keeps what all hold", () => {
     const all = copies();
     const witness = all.find((disk) => [...disk.keys()].some((key) => key.startsWith("w/"))) as Disk;
@@ -107,44 +129,65 @@ describe("the registry", () => {
     const [first, second] = replicas(copies())[0]!
       .entries()
       .filter(([key]) => key.startsWith("d/")) as unknown as [[string, Uint8Array], [string, Uint8Array]];
-    own.saw("alice", [first]);
-    own.saw("bob", [first]);
+    own.wrote("alice", new Map([first]), true);
+    own.wrote("bob", new Map([first]), true);
     expect(own.violations).toEqual([]);
-    own.saw("alice", [second]);
+    own.wrote("alice", new Map([second]), true);
     expect(own.violations).toEqual([]);
     // The same header with another clock value is another delta under the same name.
     const altered = new Uint8Array(first[1]);
     const hlc = Buffer.from(altered).indexOf(Buffer.from([0x82, 0x1b]));
     altered[hlc + 9] = (altered[hlc + 9] as number) ^ 1;
-    own.saw("carol", [[first[0], altered]]);
+    own.wrote("carol", new Map([[first[0], protect(altered.subarray(4))]]), true);
     expect(own.violations.map((violation) => violation.checker)).toEqual(["e one hash"]);
   });
 
-  it("finds a second layout 1", () => {
+  it("finds two layouts of one number", () => {
     const own = new Registry(() => [], 2);
-    own.saw("alice", [["!layout", Uint8Array.of(0, 0, 0, 0, 1)]]);
-    own.saw("bob", [["!layout", Uint8Array.of(9, 9, 9, 9, 1)]]);
+    const layout = (...fields: unknown[]): Uint8Array => protectedRow(fields);
+    const saw = (where: string, value: Uint8Array, key = "!layout"): void => own.wrote(where, new Map([[key, value]]), true);
+    saw("alice", layout(1, 1, "federation"));
+    saw("bob", layout(1, 1, "federation"));
+    saw("alice", layout(2, 2, "federation"));
+    saw("bob", layout(2, 2, "federation"), "l/000000000002");
     expect(own.violations).toEqual([]);
-    own.saw("carol", [["!layout", Uint8Array.of(0, 0, 0, 0, 2)]]);
+    saw("carol", layout(1, 1, "another"));
     expect(own.violations.map((violation) => violation.checker)).toEqual(["one layout"]);
+    saw("carol", layout(2, 2, "another"), "l/000000000002");
+    expect(own.violations.map((violation) => violation.checker)).toEqual(["one layout", "one layout"]);
   });
 
-  it("finds a witness that forgets what a full replica lacks", () => {
+  it("finds what goes back on a disk", () => {
+    const own = new Registry(() => [], 2);
+    const born = ["!incarnation", protect(Uint8Array.of(65))] as const;
+    own.found("alice", new Map([born, ["!clock", protectedRow([5, 0])]]));
+    own.wrote("alice", new Map([["!clock", protectedRow([4, 9])]]), true);
+    expect(own.violations.map((violation) => violation.checker)).toEqual(["f never back"]);
+  });
+
+  it("finds a witness that forgets what a full replica never had", () => {
     const all = copies();
     const [first, second] = replicas(all) as [Disk, Disk];
-    const own = new Registry(() => all, 2);
     const row = keyOf(first, "d/");
-    own.saw("carol", [[row.replace("d/", "s/"), undefined]]);
-    expect(own.violations).toEqual([]);
+    const complaintsOf = (...had: Disk[]): string[] => {
+      const own = new Registry(() => all, 2);
+      for (const [at, disk] of had.entries()) own.found(`node ${at}`, disk);
+      own.wrote("carol", new Map([[row.replace("d/", "s/"), undefined]]), true);
+      return own.violations.map((violation) => violation.checker);
+    };
+    expect(complaintsOf(first, second)).toEqual([]);
     second.delete(row);
-    own.saw("carol", [[row.replace("d/", "s/"), undefined]]);
-    expect(own.violations.map((violation) => violation.checker)).toEqual(["witness"]);
+    expect(complaintsOf(first, second)).toEqual(["witness"]);
   });
 
   it("finds an acknowledgement that no quorum of disks bears out", () => {
     const [first, second, witness] = [...replicas(copies()), copies().find((disk) => keyOf(disk, "w/") !== undefined) as Disk] as [Disk, Disk, Disk];
     const empty: Disk = new Map();
-    const at = (level: Put["level"], ...all: Disk[]) => checkAcknowledged({ ...put, level }, KEY, registry, all, 2).length;
+    const at = (level: Put["level"], ...all: Disk[]): number => {
+      const own = new Registry(() => all, 2);
+      for (const [index, disk] of all.entries()) own.found(`node ${index}`, disk);
+      return checkAcknowledged({ ...put, level }, KEY, own, all, 2).length;
+    };
     expect([at("quorum", first, second, witness), at("all", first, second, witness), at("one", first, empty, empty)]).toEqual([0, 0, 0]);
     // A mark is no copy: it counts while the bytes are there, or once every full replica has them.
     expect([at("quorum", first, empty, witness), at("all", first, empty, witness), at("one", empty, empty, witness)]).toEqual([1, 1, 1]);

@@ -3,13 +3,27 @@
  * and checks of the disks at rest, when everything has healed.
  */
 import { hash } from "node:crypto";
+import { decode } from "cborg";
 import { keyHashOf } from "../../crypto/hash.ts";
 import { type Delta, parseDelta } from "../../protocol/delta.ts";
 import { applyDelta, type RecordState } from "../../protocol/graph/apply.ts";
 import { encodeRecord, KIND_CODES } from "../../protocol/graph/record.ts";
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
+import { HighWaters } from "./high-waters.ts";
 import type { Operation, Violation } from "./history.ts";
-import { conceptCount, markIn, type RawDelta, type RawStore, rawDelta, rawHeaderOf } from "./raw-store.ts";
+import {
+  conceptCount,
+  isIntact,
+  linkMass,
+  markIn,
+  type RawDecay,
+  type RawDelta,
+  type RawStore,
+  rawDecayed,
+  rawDelta,
+  rawHeaderOf,
+} from "./raw-store.ts";
+import type { Entries } from "./sim-disk.ts";
 
 const base64url = (bytes: Uint8Array | string): string => hash("sha256", bytes, "base64url");
 
@@ -17,16 +31,23 @@ type Disk = ReadonlyMap<string, Uint8Array>;
 
 /**
  * Every delta that was ever complete on any disk, and what may be said of it at that moment. Checker (e): no (writer, partition, seq) with two hashes;
- * one layout for all; a witness forgets only what every full replica holds.
+ * one layout of each number; a witness forgets only what every full replica holds.
  */
 export class Registry {
-  readonly violations: Violation[] = [];
+  /** Checker (f). */
+  readonly highWaters = new HighWaters();
+  readonly #violations: Violation[] = [];
   /** By `partition/writer/seq`, as one full replica logged it. */
   readonly deltas = new Map<string, RawDelta>();
   /** Key hash -> names of the deltas with it. */
   readonly executions = new Map<string, Set<string>>();
   readonly #hashes = new Map<string, { hash: string; where: string }>();
-  #layout: { bytes: string; where: string } | undefined;
+  /** By version. */
+  readonly #layouts = new Map<number, { readonly text: string; readonly where: string }>();
+  /** By row: which nodes ever had it durably, a delta in full (`d/`) or sealed (`s/`); a disk may have been lost since. */
+  readonly #everHeld = new Map<string, Set<string>>();
+  /** A disk was lost, or an older copy took its place: what was acknowledged at `one` may be gone. */
+  disksLost = false;
   readonly #disks: () => readonly Disk[];
   readonly #factor: number;
 
@@ -36,16 +57,48 @@ export class Registry {
     this.#factor = factor;
   }
 
-  /** @param entries what one batch wrote, or everything a starting node finds */
-  saw(where: string, entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
+  /** A batch has completed on a disk. @param synced a power cut cannot take it any more */
+  wrote(where: string, entries: Entries, synced: boolean): void {
+    this.highWaters.wrote(where, entries, synced);
+    this.#saw(where, entries);
+  }
+
+  /** A process opens its disk. */
+  found(where: string, contents: ReadonlyMap<string, Uint8Array>): void {
+    this.highWaters.found(where, contents);
+    this.#saw(where, contents);
+  }
+
+  #saw(where: string, entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
     for (const [key, value] of entries) {
       if (value === undefined) {
         if (key.startsWith("s/")) this.#forgot(where, key);
         continue;
       }
+      if (!isIntact(value)) continue; // a bit has turned, and the node will notice or not read it
       if (key.startsWith("d/") || key.startsWith("s/")) this.#delta(where, key, value);
-      else if (key === "!layout") this.#sawLayout(where, Buffer.from(value.subarray(4)).toString("hex"));
+      else if (key === "!layout" || key.startsWith("l/")) this.#sawLayout(where, value.subarray(4));
     }
+  }
+
+  /** Deltas that some disk still has: one that was acknowledged at `one` may be lost with the only disk that had it. */
+  surviving(): RawDelta[] {
+    const disks = this.#disks();
+    return [...this.deltas.values()].filter(({ name }) => disks.some((disk) => disk.has(`d/${rowOf(name)}`)));
+  }
+
+  /** The latest clock value of any delta, ms. */
+  get latestMs(): number {
+    return Math.max(0, ...[...this.deltas.values()].map(({ hlc }) => hlc[0]));
+  }
+
+  get violations(): readonly Violation[] {
+    return [...this.#violations, ...this.highWaters.violations];
+  }
+
+  /** Nodes that ever had this row durably. */
+  holders(row: string): ReadonlySet<string> {
+    return this.#everHeld.get(row) ?? new Set();
   }
 
   /** Names of the deltas that executed a client's write. */
@@ -62,26 +115,36 @@ export class Registry {
       const executions = this.executions.get(header.key) ?? new Set();
       this.executions.set(header.key, executions.add(header.name));
     } else if (known.hash !== hashed) {
-      this.violations.push({
+      this.#violations.push({
         checker: "e one hash",
         message: `${header.name} is ${hashed.slice(0, 8)} on ${where} and was ${known.hash.slice(0, 8)} on ${known.where}`,
       });
     }
+    const holders = this.#everHeld.get(key) ?? new Set();
+    this.#everHeld.set(key, holders.add(where));
     if (key.startsWith("d/") && !this.deltas.has(header.name)) this.deltas.set(header.name, rawDelta(value));
   }
 
   #forgot(where: string, key: string): void {
-    const disks = this.#disks();
-    const copies = disks.filter((disk) => disk.has(`d/${key.slice("s/".length)}`)).length;
-    if (copies >= Math.min(this.#factor, disks.length)) return;
-    this.violations.push({ checker: "witness", message: `${where} forgot ${key}, which only ${copies} full replicas hold` });
+    const copies = this.#everHeld.get(`d/${key.slice("s/".length)}`)?.size ?? 0;
+    if (copies >= Math.min(this.#factor, this.#disks().length)) return;
+    this.#violations.push({ checker: "witness", message: `${where} forgot ${key}, which only ${copies} full replicas hold` });
   }
 
-  #sawLayout(where: string, bytes: string): void {
-    this.#layout ??= { bytes, where };
-    if (this.#layout.bytes !== bytes)
-      this.violations.push({ checker: "one layout", message: `${where} has another layout 1 than ${this.#layout.where}` });
+  #sawLayout(where: string, bytes: Uint8Array): void {
+    const version = (decode(bytes) as [number, number])[1];
+    const text = Buffer.from(bytes).toString("hex");
+    const known = this.#layouts.get(version);
+    if (known === undefined) this.#layouts.set(version, { text, where });
+    else if (known.text !== text)
+      this.#violations.push({ checker: "one layout", message: `${where} has another layout ${version} than ${known.where}` });
   }
+}
+
+/** Of a delta `partition/writer/seq`, how keys end that are about it. */
+function rowOf(name: string): string {
+  const [partition, writer, seq] = name.split("/") as [string, string, string];
+  return `${partition.padStart(3, "0")}/${writer}/${Number(seq).toString(16).padStart(12, "0")}`;
 }
 
 /** An edit or a deletion of what is gone changes nothing, so there is nothing to hold. */
@@ -94,10 +157,12 @@ export function checkAcknowledged(operation: Operation, key: string, registry: R
   const found: string[] = [];
   for (const name of registry.executionsOf(operation.tenant, key)) {
     const [partition, writer, seq] = name.split("/") as [string, string, string];
-    const row = `${partition.padStart(3, "0")}/${writer}/${Number(seq).toString(16).padStart(12, "0")}`;
-    const copies = disks.filter((disk) => disk.has(`d/${row}`)).length;
+    const row = rowOf(name);
+    // Whoever had it and lost its disk before the client heard of it had acknowledged it all the same.
+    const full = registry.holders(`d/${row}`);
+    const copies = full.size;
     // A mark is no copy: it counts while the witness keeps the bytes, or once every full replica has them.
-    const sealed = disks.filter((disk) => disk.has(`s/${row}`)).length;
+    const sealed = [...registry.holders(`s/${row}`)].filter((name) => !full.has(name)).length;
     const marked = disks.filter((disk) => !disk.has(`d/${row}`) && markIn(disk, partition, writer) >= Number(seq)).length;
     const witnesses = copies >= replicas ? marked : sealed;
     if (copies >= (operation.level === "all" ? replicas : 1) && copies + witnesses >= (operation.level === "quorum" ? quorum : 1)) return [];
@@ -125,13 +190,15 @@ export function checkAtRest(
   acknowledged: readonly { operation: Operation; key: string }[],
   factor: number,
   order: Order,
+  decay: RawDecay,
 ): Violation[] {
   return [
     ...nodes.flatMap((node) => checkStore(node, registry)),
     ...checkConvergence(nodes),
     ...checkWitnesses(nodes),
     ...checkCopies(nodes, registry, acknowledged, factor),
-    ...checkCounts(nodes, registry),
+    ...checkCounts(nodes, registry.surviving()),
+    ...checkLinks(nodes, registry.surviving(), registry.latestMs, decay),
     ...checkAnyOrder(nodes, order),
   ];
 }
@@ -226,7 +293,8 @@ function checkCopies(
     const executions = registry.executionsOf(operation.tenant, key);
     const copies = nodes.filter(({ store }) => executions.some((name) => store.log.has(name))).length;
     const changedNothing = executions.length === 0 && MAY_CHANGE_NOTHING.has(operation.kind);
-    if (copies < Math.min(factor, nodes.length) && !changedNothing) {
+    const mayBeLost = operation.level === "one" && registry.disksLost;
+    if (copies < Math.min(factor, nodes.length) && !changedNothing && !mayBeLost) {
       violations.push({
         checker: "d copies",
         message: `${operation.kind} ${operation.id} was acknowledged at ${operation.level} and is on ${copies} full copies`,
@@ -237,11 +305,11 @@ function checkCopies(
 }
 
 /** Checker (b): a concept counts once for each key that ever touched it, however often that key was executed; but for those that were unlearnt. */
-function checkCounts(nodes: readonly RestingNode[], registry: Registry): Violation[] {
+function checkCounts(nodes: readonly RestingNode[], deltas: readonly RawDelta[]): Violation[] {
   const violations: Violation[] = [];
   const keysOf = new Map<string, Map<string, number>>();
   const unlearnt = new Set<string>();
-  for (const delta of registry.deltas.values()) {
+  for (const delta of deltas) {
     for (const [op, id, mass] of delta.entries) {
       if (op !== "c" && op !== "fc") continue;
       const record = `r/${String(delta.partition).padStart(3, "0")}/${delta.tenant}/c/${String(id)}`;
@@ -260,6 +328,87 @@ function checkCounts(nodes: readonly RestingNode[], registry: Registry): Violati
       if (counted !== expected)
         violations.push({ checker: "b counts", message: `${record} counts ${counted} on ${name}, ${expected} were asked for` });
     }
+  }
+  return violations;
+}
+
+/** Floats are added in another order here than there. */
+const STRENGTH_ERROR_MAX = 1e-9;
+
+/**
+ * Checker (b) of links: what all requests of a link come to at a time, each decayed since it was numbered, one key once (its largest execution). Concepts
+ * of a tenant -> mass. Links that were ever unlearnt are left out.
+ * @param atMs not before any delta
+ */
+export function expectedLinks(
+  deltas: Iterable<RawDelta>,
+  atMs: number,
+  decay: RawDecay,
+): Map<string, { readonly partition: number; readonly mass: number }> {
+  const keysOf = new Map<string, { partition: number; masses: Map<string, number> }>();
+  const unlearnt = new Set<string>();
+  for (const { partition, tenant, key, hlc, entries } of deltas) {
+    for (const [op, a, b, mass] of entries) {
+      if (op !== "l" && op !== "fl") continue;
+      const link = `${tenant}/${a} ${b}`;
+      if (op === "fl") unlearnt.add(link);
+      else {
+        const { masses } = keysOf.get(link) ?? { masses: new Map<string, number>() };
+        masses.set(key, Math.max(masses.get(key) ?? 0, rawDecayed(mass as number, hlc[0], atMs, decay)));
+        keysOf.set(link, { partition, masses });
+      }
+    }
+  }
+  return new Map(
+    [...keysOf]
+      .filter(([link]) => !unlearnt.has(link))
+      .map(([link, { partition, masses }]) => [link, { partition, mass: [...masses.values()].reduce((sum, mass) => sum + mass, 0) }]),
+  );
+}
+
+/** As of now, and when a good part has faded. */
+function checkLinks(nodes: readonly RestingNode[], deltas: readonly RawDelta[], latestMs: number, decay: RawDecay): Violation[] {
+  const violations: Violation[] = [];
+  for (const atMs of [latestMs, latestMs + 0.7 * decay.periodMs]) {
+    for (const [link, { partition, mass }] of expectedLinks(deltas, atMs, decay)) {
+      for (const { name, store } of nodes) {
+        const record = linkRecord(store, partition, link);
+        const found = record === undefined ? undefined : linkMass(Buffer.from(record, "latin1"), atMs, decay);
+        if (found !== undefined && Math.abs(found - mass) > STRENGTH_ERROR_MAX)
+          violations.push({ checker: "b links", message: `${link} weighs ${found} on ${name}, ${mass} were asked for and are left` });
+      }
+    }
+  }
+  return violations;
+}
+
+/** A link's key ends in a hash of its concepts; its record names them. */
+function linkRecord(store: RawStore, partition: number, link: string): string | undefined {
+  const [tenant, concepts] = link.split("/") as [string, string];
+  const prefix = `r/${String(partition).padStart(3, "0")}/${tenant}/l/`;
+  for (const [key, record] of store.records.get(partition) ?? []) {
+    if (!key.startsWith(prefix)) continue;
+    const [, a, b] = decode(Buffer.from(record, "latin1")) as [string, string, string];
+    if (`${a} ${b}` === concepts) return record;
+  }
+  return undefined;
+}
+
+/** What readers were told of strengths, against what the deltas say: 1 - d^n. Links that were ever unlearnt are left out. */
+export function checkStrengths(
+  tenant: string,
+  node: string,
+  told: ReadonlyMap<string, number>,
+  registry: Registry,
+  atMs: number,
+  decay: RawDecay,
+): Violation[] {
+  const expected = expectedLinks(registry.surviving(), atMs, decay);
+  const violations: Violation[] = [];
+  for (const [concepts, strength] of told) {
+    const right = 1 - decay.resonanceDecay ** (expected.get(`${tenant}/${concepts}`)?.mass ?? 0);
+    if (Math.abs(strength - right) > STRENGTH_ERROR_MAX)
+      violations.push({ checker: "b strengths", message: `a reader at ${node} was told ${strength} of ${concepts} in ${tenant}, it is ${right}` });
   }
   return violations;
 }
@@ -290,7 +439,7 @@ function materialise(partition: number, deltas: readonly RawDelta[]): Map<string
   const state: RecordState = {
     record: <K extends Kind>(tenant: string, kind: K, id: string) => records.get(keyOf(tenant, kind, id)) as RecordOf<K> | undefined,
   };
-  for (const raw of deltas) {
+  for (const raw of floorsLast(deltas)) {
     const delta = parseDelta(raw.bytes, raw.bodyBytes);
     const same = byKey.get(raw.key) ?? [];
     for (const change of applyDelta(delta, state, same)) {
@@ -300,6 +449,26 @@ function materialise(partition: number, deltas: readonly RawDelta[]): Map<string
     byKey.set(raw.key, [...same, delta]);
   }
   return new Map([...records].map(([key, record]) => [key, Buffer.from(encodeRecord(record)).toString("latin1")]));
+}
+
+/** The same order, but that a delta with a floor, and what follows it in its stream, waits until all the floor covers is there: before that it is a gap. */
+function floorsLast(deltas: readonly RawDelta[]): RawDelta[] {
+  const out: RawDelta[] = [];
+  const held = new Map<string, number>();
+  let waiting = [...deltas];
+  for (let before = -1; waiting.length > 0 && before !== waiting.length; ) {
+    before = waiting.length;
+    waiting = waiting.filter((delta) => {
+      const covered = delta.entries.every(
+        ([op, frontier]) => op !== "fr" || (frontier as [string, number][]).every(([writer, seq]) => (held.get(writer) ?? 0) >= seq),
+      );
+      if (!covered || (held.get(delta.writer) ?? 0) !== delta.seq - 1) return true;
+      held.set(delta.writer, delta.seq);
+      out.push(delta);
+      return false;
+    });
+  }
+  return out;
 }
 
 function firstDifference(a: ReadonlyMap<string, string> = new Map(), b: ReadonlyMap<string, string> = new Map()): string | undefined {

@@ -205,6 +205,13 @@ export class Workload {
     }
   }
 
+  /** What each node says of the strengths of a tenant's links as of one time. @returns undefined: it did not answer */
+  async readStrengths(tenant: string, door: Door, atMs: number): Promise<ReadonlyMap<string, number> | undefined> {
+    const call = { tenant, level: "quorum", key: `strengths ${++this.#lastId}`, token: undefined, requestId: "audit", timeoutMs: 5000 } as const;
+    const outcome = await door.call<ReadAnswer>("read", { memories: [], concepts: CONCEPTS, strengthsAt: atMs }, call);
+    return outcome === undefined || outcome instanceof ApiError ? undefined : new Map(Object.entries(outcome.value.strengths));
+  }
+
   async #live(index: number, client: Client): Promise<void> {
     for (;;) {
       const planned = this.#plan.next(index, this.#scheduler.now, this.#memories.get(client.tenant) as string[]);

@@ -2,12 +2,17 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { Barriers } from "../../protocol/barrier.ts";
 import type { Effect } from "../../protocol/effects.ts";
 import type { Level, NodeId, Partition, WriterId } from "../../protocol/ids.ts";
+import { levelMet, type Tally } from "../../protocol/quorum.ts";
 import { alice, bob, carol, Home, Mesh, ofType, PARTITION, sent, stream } from "./replica-world.ts";
 
 const partition = 7 as Partition;
 const aliceWriter = "writer-alice" as WriterId;
 const bobWriter = "writer-bob" as WriterId;
 const FIRST = 100;
+
+const bobName = "bob" as WriterId;
+const carolName = "carol" as WriterId;
+const met = (level: Level, tally: Tally): Tally | undefined => (levelMet(level, { replicaCount: 2, witnessCount: 1 }, tally) ? tally : undefined);
 
 /** A group of alice (here), bob and the witness carol, whose answers the test gives. */
 class World {
@@ -22,15 +27,16 @@ class World {
   constructor() {
     this.barriers = new Barriers(
       {
-        others: () => this.connected.map((name) => ({ node: name as NodeId, writer: name as WriterId, isReplica: name === "bob" })),
-        group: () => ({ replicaCount: 2, witnessCount: 1 }),
+        others: () => this.connected.map((name) => ({ node: name as NodeId, writer: name as WriterId })),
         ownFrontier: () => [...this.own],
-        holders: (_partition, frontier) => {
+        answered: (_partition, level, members) =>
+          met(level, { replicas: 1 + Number(members.has(bobName)), witnesses: Number(members.has(carolName)) }),
+        holders: (_partition, level, frontier) => {
           const holds = (held: ReadonlyMap<WriterId, number> | undefined) => [...frontier].every(([writer, seq]) => (held?.get(writer) ?? 0) >= seq);
-          return {
+          return met(level, {
             replicas: Number(holds(this.own)) + Number(holds(this.known.get("bob"))),
             witnesses: Number(holds(this.known.get("carol"))),
-          };
+          });
         },
         need: (_partition, frontier) => this.needed.push([...frontier].map(([writer, seq]) => `${writer}/${seq}`).join()),
       },
@@ -42,7 +48,7 @@ class World {
     return this.#collect((effects) => this.barriers.read({ request: ++this.#request, partition, level, deadline }, 0, effects));
   }
   told(id: number, from: string, frontier: readonly (readonly [WriterId, number])[] = []): Effect[] {
-    return this.#collect((effects) => this.barriers.told(id, from as NodeId, from === "bob", frontier, 0, effects));
+    return this.#collect((effects) => this.barriers.told(id, from as WriterId, frontier, 0, effects));
   }
   snapshot(id: number, frontier: ReadonlyMap<WriterId, number> = this.own): Effect[] {
     return this.#collect((effects) => this.barriers.snapshotTaken(id, frontier, 0, effects));

@@ -24,9 +24,27 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const COMMANDS = ["serve", "federation", "status", "learn", "recall", "keys", "keys create", "keys list", "keys revoke", "version"];
+const COMMANDS = [
+  "serve",
+  "federation",
+  "status",
+  "learn",
+  "recall",
+  "keys",
+  "keys create",
+  "keys list",
+  "keys revoke",
+  "version",
+  "layout",
+  "layout show",
+  "layout history",
+  "layout add",
+  "layout preview drain",
+  "layout apply rf",
+  "layout recover",
+];
 
-test("--help of every command explains it and exits 0", async () => {
+test("--help of every command explains it and exits 0", { timeout: 60_000 }, async () => {
   const helps = await Promise.all(["", ...COMMANDS].map((command) => continuum([...command.split(" ").filter(Boolean), "--help"])));
   expect(helps.map(({ code }) => code)).toEqual(helps.map(() => 0));
   expect(helps.map(({ out }) => out.split("\n")[0]?.startsWith("Usage: continuum"))).toEqual(helps.map(() => true));
@@ -47,6 +65,7 @@ describe("a wrong command line exits 2 with a sentence:", () => {
     ["a missing argument", ["learn", "said"], "missing required argument 'answered'"],
     ["an unknown level", ["recall", "bees", "--level", "two"], "Allowed choices are one, quorum, all"],
     ["a number that is none", ["recall", "bees", "--max-concepts", "many"], "whole number"],
+    ["a weight that is none", ["layout", "weight", "bob", "heavy"], "whole number from 1"],
     ["no nodes", ["federation", "--nodes", "0"], "whole number from 1"],
     ["an address that is none", ["status", "--url", "node-1"], "--url must look like"],
     ["a setting that is none", ["serve", "--api-port", "high"], 'api-port (the command line) must be a whole number, not "high"'],

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { isLoopback, loadConfig, parseConfig } from "../../node/config.ts";
 import { configTableMarkdown, SETTINGS } from "../../node/config-table.ts";
 import { nearestName } from "../../node/config-values.ts";
+import { parsePeerAddress } from "../../node/net/addresses.ts";
 
 const SECRET = "correct horse battery staple";
 
@@ -46,6 +47,8 @@ describe("configuration without anything set", () => {
       consistencyLevel: "quorum",
       syncIntervalMs: 5000,
       gossipFanout: 6,
+      autoJoin: false,
+      strictStart: false,
       timeoutMs: 5000,
       resonanceDecay: 0.85,
       hebbianRate: 0.15,
@@ -217,6 +220,16 @@ describe("faults", () => {
       { FEDERATION_SECRET: SECRET, FEDERATION_FIRST_MEMBERS: Array.from({ length: 257 }, (_, i) => `n${i}`).join(",") },
       "at most 256",
     ],
+    [
+      "a multiaddr that is neither TCP nor WebSocket",
+      { FEDERATION_SECRET: SECRET, FEDERATION_PEERS: "/dns4/bob/tcp/443/tls/ws,/ip4/10.0.0.2/udp/8421/quic-v1" },
+      "Item 2 of FEDERATION_PEERS",
+    ],
+    [
+      "an address to advertise that ends half-way",
+      { FEDERATION_SECRET: SECRET, FEDERATION_ADVERTISE: "/dns4/bob/tcp/443/tls" },
+      "FEDERATION_ADVERTISE",
+    ],
     ["a peer that is no address", { FEDERATION_SECRET: SECRET, FEDERATION_PEERS: "bob:8421,http://carol" }, "Item 2 of FEDERATION_PEERS"],
     ["decay and rate that contradict each other", { CONTINUUM_RESONANCE_DECAY: "0.9", CONTINUUM_HEBBIAN_RATE: "0.15" }, "contradict each other"],
     [
@@ -230,6 +243,14 @@ describe("faults", () => {
     const result = parseConfig({ env: env as Record<string, string>, hostname: "alice" });
     expect(result.config).toBeUndefined();
     expect(result.faults.join("\n")).toContain(sentence);
+  });
+
+  it("take addresses of every form that can be dialled", () => {
+    const peers = "bob,bob:8421,10.0.0.2,[fd00::2]:8421,/ip4/10.0.0.2/tcp/8421,/ip4/127.0.0.1/tcp/9001/ws,/dns4/bob.example.org/tcp/443/tls/ws";
+    const built = parseConfig({ env: { FEDERATION_SECRET: SECRET, FEDERATION_PEERS: peers, FEDERATION_ADVERTISE: peers }, hostname: "alice" });
+    expect(built.faults).toEqual([]);
+    expect(built.config?.federationPeers).toEqual(peers.split(","));
+    for (const address of peers.split(",")) expect(() => parsePeerAddress(address, 8421)).not.toThrow();
   });
 
   it("refuse a config file that is not one object of plain values", () => {
@@ -299,12 +320,10 @@ describe("warnings", () => {
     expect(warnings({ CONTINUUM_ENABLE_FEDERATION: "true" })[0]).toMatch(/no longer used: features are always there/);
   });
 
-  it("say that a name of a later version does nothing yet, unless it asks for nothing", () => {
+  it("say that a name of a later version does nothing yet", () => {
     expect(warnings({ CONTINUUM_ENCRYPTION_KEY: "k".repeat(32) })).toEqual([
       "CONTINUUM_ENCRYPTION_KEY (the environment) has no effect yet in this version: values on disk are NOT encrypted.",
     ]);
-    expect(warnings({ FEDERATION_AUTO_JOIN: "false" })).toEqual([]);
-    expect(warnings({ FEDERATION_AUTO_JOIN: "true" })).toHaveLength(1);
   });
 });
 

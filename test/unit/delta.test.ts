@@ -34,7 +34,7 @@ describe("the golden bytes of a delta", () => {
   it("are what the code writes, of every kind of entry", () => {
     expect(deltaVectors()).toEqual(golden);
     const ops = new Set(DELTAS.flatMap(({ delta }) => delta.body.entries.map(({ op }) => op)));
-    expect([...ops].sort()).toEqual(["concept", "edit", "forget-concept", "forget-link", "link", "memory", "register", "tombstone", "turn"]);
+    expect([...ops].sort()).toEqual(["concept", "edit", "floor", "forget-concept", "forget-link", "link", "memory", "register", "tombstone", "turn"]);
   });
 
   it.each(golden.map((vector, index) => [vector.name, vector, index] as const))("are read as what was written: %s", (_name, vector, index) => {
@@ -171,6 +171,7 @@ describe("reading a delta", () => {
     ["an entry with more than its kind says", ["l", "a", "b", 1, 1, null]],
     ["a kind that is a name of Object", ["toString", "id"]],
     ["a link the wrong way round", ["l", "b", "a", 1, 1]],
+    ["a link with an end that could be two", ["l", "a\u0001b", "c", 1, 1]],
     ["a removal of a link the wrong way round", ["fl", "b", "a", []]],
   ])("refuses a body with %s", (_what, entry) => {
     const body = encodeWire([TENANT, "", "", [entry]]);

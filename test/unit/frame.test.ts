@@ -9,14 +9,26 @@ import { ProtocolError } from "../../protocol/errors.ts";
 import { type Expectation, encodeFrame, openFrame, type VerifiedMessage } from "../../protocol/frame.ts";
 import type { FederationId, NodeId } from "../../protocol/ids.ts";
 import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
-import type { Message } from "../../protocol/message.ts";
+import { type Message, SINCE_VERSION_2 } from "../../protocol/message.ts";
 import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../../protocol/version.ts";
-import { ALICE, bytes, DELTAS, FEDERATION, frameOf, keyring, MESSAGES, type MessageVector, OTHER_WRITER, WRITER } from "../vectors/samples.ts";
+import {
+  ALICE,
+  bytes,
+  DELTAS,
+  FEDERATION,
+  frameOf,
+  keyring,
+  LAYOUT_TAG,
+  MESSAGES,
+  type MessageVector,
+  OTHER_WRITER,
+  WRITER,
+} from "../vectors/samples.ts";
 
 const golden: MessageVector[] = JSON.parse(readFileSync(new URL("../vectors/messages.json", import.meta.url), "utf8"));
 const expected: Expectation = { from: ALICE, writer: WRITER, federation: FEDERATION, keyring };
 const foreign = "ab".repeat(16) as FederationId;
-const header = { federation: FEDERATION, writer: WRITER, layoutVersion: 1 };
+const header = { federation: FEDERATION, writer: WRITER, layoutVersion: 1, layoutTag: undefined };
 
 const messageNamed = (name: string): Message => MESSAGES.find((one) => one.name === name)!.message;
 const push = messageNamed("push of two deltas") as Extract<Message, { type: "push" }>;
@@ -33,8 +45,8 @@ function codeOf(run: () => unknown): string {
   return "nothing thrown";
 }
 const opening = (frame: Uint8Array, other: Partial<Expectation> = {}): string => codeOf(() => openFrame(frame, { ...expected, ...other }));
-function frameWith(at: number, value: Wire): Uint8Array {
-  const row = decodeWire(frameOf(held), FRAME_MAX_BYTES) as readonly Wire[];
+function frameWith(at: number, value: Wire, version: 1 | 2 = 1): Uint8Array {
+  const row = decodeWire(frameOf(held, version), FRAME_MAX_BYTES) as readonly Wire[];
   return encodeWire(row.with(at, value));
 }
 
@@ -43,7 +55,7 @@ describe("opening a frame", () => {
     const opened: VerifiedMessage = openFrame(bytes(vector.frame), expected);
     expect(opened.message).toEqual(MESSAGES[index]!.message);
     expect(opened.from).toBe(ALICE);
-    expect(opened.header).toEqual(header);
+    expect(opened.header).toEqual({ ...header, layoutTag: MESSAGES[index]!.version === 2 ? LAYOUT_TAG : undefined });
   });
 
   it("opens and parses every delta inside, and keeps the envelope it came in", () => {
@@ -59,8 +71,8 @@ describe("opening a frame", () => {
   });
 
   it("refuses everything but a hello before there was one", () => {
-    for (const { message } of MESSAGES)
-      expect(opening(frameOf(message), { writer: undefined })).toBe(message.type === "hello" ? "nothing thrown" : "FOREIGN");
+    for (const { message, version } of MESSAGES)
+      expect(opening(frameOf(message, version), { writer: undefined })).toBe(message.type === "hello" ? "nothing thrown" : "FOREIGN");
   });
 
   it("refuses a hello whose incarnation is not of the node that the connection proved", () => {
@@ -87,7 +99,28 @@ describe("opening a frame", () => {
 
   it("refuses a version that it does not speak", () => {
     for (const version of [PROTOCOL_VERSION_MIN - 1, PROTOCOL_VERSION + 1, 1000]) expect(opening(frameWith(0, version))).toBe("VERSION");
-    expect(opening(frameWith(0, PROTOCOL_VERSION))).toBe("nothing thrown");
+    expect(opening(frameOf(held, 1))).toBe("nothing thrown");
+    expect(opening(frameOf(held, 2))).toBe("nothing thrown");
+    // The version is part of the shape.
+    expect(opening(frameWith(0, 2, 1))).toBe("MALFORMED");
+    expect(opening(frameWith(0, 1, 2))).toBe("MALFORMED");
+  });
+
+  it("refuses a message that version 2 brought in a frame of version 1", () => {
+    const since = MESSAGES.filter(({ message }) => SINCE_VERSION_2.has(message.type));
+    expect(new Set(since.map(({ message }) => message.type)).size).toBe(SINCE_VERSION_2.size);
+    for (const { message } of since) {
+      expect(opening(frameOf(message, 2))).toBe("nothing thrown");
+      expect(opening(frameOf(message, 1))).toBe("VERSION");
+    }
+  });
+
+  it("keeps the layout's tag, which is empty while there is no layout", () => {
+    const tagOf = (layoutTag: string) => openFrame(encodeFrame({ ...header, layoutTag }, held), expected).header.layoutTag;
+    expect(tagOf("")).toBe("");
+    expect(tagOf(LAYOUT_TAG)).toBe(LAYOUT_TAG);
+    expect(opening(frameWith(4, `${LAYOUT_TAG}0`, 2))).toBe("MALFORMED");
+    expect(opening(frameWith(4, 5, 2))).toBe("MALFORMED");
   });
 
   it("looks at the version before the shape of what only a later version would know", () => {

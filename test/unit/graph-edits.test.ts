@@ -1,7 +1,9 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { conflicts, current } from "../../protocol/graph/editable.ts";
+import { conflicts, current, mergeEditables } from "../../protocol/graph/editable.ts";
 import { decodeRecord, encodeRecord, isVisible } from "../../protocol/graph/record.ts";
-import type { Contribution, Memory } from "../../protocol/graph/records.ts";
+import type { Contribution, Editable, Memory } from "../../protocol/graph/records.ts";
+import type { WriterId } from "../../protocol/ids.ts";
 import { DELTA_BODY_MAX_BYTES, TEXT_MAX_CHARS } from "../../protocol/limits.ts";
 import { Author, START_MS, stateOf, TENANT } from "./graph-executions.ts";
 import type { StateInMemory } from "./state-in-memory.ts";
@@ -29,6 +31,41 @@ function three(): { ann: Author; ben: Author; cat: Author } {
   cat.pull(ann);
   return { ann, ben, cat };
 }
+
+describe("an edit that lies about what its author had seen", () => {
+  const version = (seq: number, ms: number, saw: Record<string, number>) => ({
+    value: `of ${seq}`,
+    hlc: [ms, 0] as const,
+    writer: "w" as WriterId,
+    seq,
+    saw: saw as Record<WriterId, number>,
+    siblings: [],
+  });
+  const future = { w: Number.MAX_SAFE_INTEGER };
+
+  it("replaces nothing that is newer, so that two which claim to have seen each other are not both gone", () => {
+    const [one, two] = [version(1, 10, future), version(2, 20, future)];
+    for (const order of [
+      [one, two],
+      [two, one],
+    ] as const) {
+      expect(mergeEditables([order[0]], [order[1]]).map(({ seq }) => seq)).toEqual([2]);
+    }
+  });
+
+  it("replaces nothing by itself", () => {
+    expect(mergeEditables([version(1, 10, future)], [version(1, 10, future)])).toHaveLength(1);
+  });
+
+  it("cannot tell a reader to look into nothing, whatever a writer's edits claim", () => {
+    const some = fc.tuple(fc.nat({ max: 5 }), fc.nat({ max: 3 }), fc.nat({ max: 8 })).map(([seq, ms, saw]) => version(seq, ms, { w: saw }));
+    fc.assert(
+      fc.property(fc.array(some, { minLength: 1, maxLength: 6 }), (versions) => {
+        expect(versions.reduce((field, one) => mergeEditables(field, [one]), [versions[0]!] as Editable<string>).length).toBeGreaterThan(0);
+      }),
+    );
+  });
+});
 
 describe("editing a memory", () => {
   it("replaces what the editor had seen, in whatever order the two arrive", () => {

@@ -1,5 +1,6 @@
 /** The API with answers of the documented shapes behind it, and a way to call it. */
 import type { FastifyInstance } from "fastify";
+import { ApiError } from "../../node/errors.ts";
 import { createHttp, type HttpOptions } from "../../node/http/server.ts";
 import { createMetrics } from "../../node/metrics.ts";
 import type { Log } from "../../node/ports.ts";
@@ -96,16 +97,34 @@ const MESSAGES = {
 };
 
 export const STATUS: FederationStatus = {
-  node: { id: "12D3KooA", name: "alice", incarnation: "0".repeat(32), writer: "w", role: "member", zone: "", version: "0.1.0", protocol_version: 1 },
+  node: {
+    id: "12D3KooA",
+    name: "alice",
+    incarnation: "0".repeat(32),
+    writer: "w",
+    role: "member",
+    standing: "counting",
+    asks_to_join: false,
+    secret_ids: [],
+    zone: "",
+    version: "0.1.0",
+    protocol_version: 1,
+  },
   layout: {
     version: 1,
+    phase: "done",
+    change: null,
+    forced: false,
     federation_id: "f".repeat(32),
     replication_factor: 2,
     resonance_decay: 0.85,
     hebbian_rate: 0.15,
     period_ms: 2_592_000_000,
     members: [{ id: "12D3KooA", name: "alice", incarnation: "0".repeat(32), zone: "", weight: 1 }],
+    next: null,
   },
+  moving: null,
+  conflict: null,
   waiting_for: [],
   consistency: "quorum",
   peers: [
@@ -120,6 +139,10 @@ export const STATUS: FederationStatus = {
       latency_ms: 0.4,
       last_seen: MEMORY.created_at,
       behind: 0,
+      lag_seconds: 0,
+      counts: true,
+      protocol_version: 2,
+      secret_ids: ["5ec2e701"],
     },
     {
       id: "12D3KooC",
@@ -132,16 +155,28 @@ export const STATUS: FederationStatus = {
       latency_ms: null,
       last_seen: null,
       behind: 3,
+      lag_seconds: 0,
+      counts: true,
+      protocol_version: 2,
+      secret_ids: ["5ec2e701"],
     },
   ],
-  quorum: { available: true, short_groups: 0, group_size: 3, quorum: 2 },
+  quorum: { available: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 },
   sync_lag_seconds: 0.5,
   completeness: 1,
-  witness: { held_deltas: 0, held_bytes: 0 },
+  witness: { held_deltas: 0, held_bytes: 0, waits_for: [] },
+  clock_ahead_ms: 0,
+  in_doubt_total: 0,
+  copying: 0,
   partitions: [
     { partition: 7, role: "replica", replicas: ["alice", "bob"], witnesses: ["carol"], frontier: { w: 4 }, held_deltas: 0, fingerprint: null },
   ],
 };
+
+const refuse = (): never => {
+  throw new ApiError("conflict", "There is no layout yet.");
+};
+const NO_LAYOUT: HttpOptions["layout"] = { queue: async () => [], history: async () => [], preview: refuse, apply: refuse, dial: refuse };
 
 export interface Api {
   readonly app: FastifyInstance;
@@ -156,7 +191,13 @@ export interface Api {
 }
 
 export async function createApi(
-  overrides: { answers?: Answers; config?: Partial<HttpOptions["config"]>; readiness?: Readiness; database?: "ok" | "failed" } = {},
+  overrides: {
+    answers?: Answers;
+    config?: Partial<HttpOptions["config"]>;
+    readiness?: Readiness;
+    database?: "ok" | "failed";
+    layout?: HttpOptions["layout"];
+  } = {},
 ): Promise<Api> {
   const system = new TestSystem();
   const router = new TableRouter({ ...answers, ...overrides.answers }, () => system.now());
@@ -172,6 +213,8 @@ export async function createApi(
     version: "0.1.0",
     status: ({ fingerprints }) =>
       fingerprints ? { ...STATUS, partitions: STATUS.partitions.map((each) => ({ ...each, fingerprint: "ab".repeat(32) })) } : STATUS,
+    layout: overrides.layout ?? NO_LAYOUT,
+    repair: () => ({ partitions: 1, peers: 1 }),
     readiness: () => overrides.readiness ?? { ready: true, reasons: [], quorum: true, redundancy: "full" },
     checks: () => ({ database: overrides.database ?? "ok", disk_space: "ok" }),
   });

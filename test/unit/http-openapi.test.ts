@@ -46,7 +46,11 @@ DELETE /v1/keys/{id}
 GET /v1/tenants
 GET /v1/federation
 GET /v1/federation/peers
+POST /v1/federation/peers
 GET /v1/federation/layout
+POST /v1/federation/layout
+POST /v1/federation/drain
+POST /v1/federation/repair
 GET /v1/federation/stats
 GET /metrics
 GET /openapi.json`

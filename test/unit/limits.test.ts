@@ -34,20 +34,46 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   HLC_MS_MAX: "test/unit/delta.test.ts",
   HLC_COUNT_MAX: "test/unit/delta.test.ts",
   WIRE_ITEMS_MAX: "test/unit/codec.test.ts",
+  FLOOR_TOMBSTONES_MAX: "test/unit/floor.test.ts",
+  FLOOR_STREAMS_MAX: "test/unit/floor.test.ts",
   FRAME_MAX_BYTES: "test/unit/frame.test.ts",
   PEER_QUEUE_MAX_BYTES: "here",
+  DOOR_SOCKETS_MAX: "test/contract/net-crowd.test.ts",
+  PENDING_CONNECTIONS_MAX: "test/contract/net-crowd.test.ts",
+  CONNECTIONS_A_PEER_MAX: "test/contract/net-crowd.test.ts",
+  STREAMS_A_CONNECTION_MAX: "test/contract/net-crowd.test.ts",
+  CONNECTION_WRITE_MAX_BYTES: "test/contract/net-crowd.test.ts",
+  FIRST_FRAMES_MAX: "here",
+  WEBSOCKET_MESSAGE_MAX_BYTES: "test/contract/net-ingress.test.ts",
+  KNOWN_NODES_MAX: "test/unit/net-addresses.test.ts",
+  CARDS_A_FRAME_MAX: "test/unit/net-frames.test.ts",
+  CARD_ADDRESSES_MAX: "test/unit/net-frames.test.ts",
+  CARDS_FRAME_MAX_BYTES: "test/unit/net-frames.test.ts",
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",
   PULLS_MAX: "test/unit/catch-up.test.ts",
   SERVES_MAX: "here",
   SERVED_DELTAS_MAX: "test/unit/outbox.test.ts",
   SERVED_MAX_BYTES: "test/unit/outbox.test.ts",
+  SNAPSHOTS_SERVED_MAX: "test/contract/snapshots.test.ts",
+  SNAPSHOT_PART_MAX_BYTES: "test/contract/snapshots.test.ts",
+  COPIES_MAX: "test/contract/snapshots.test.ts",
   HEADS_STREAMS_MAX: "test/unit/message.test.ts",
   GOSSIP_MESSAGE_MAX_BYTES: "test/contract/net-gossip.test.ts",
+  FORWARD_TIMEOUT_MAX_MS: "test/unit/forward.test.ts",
   FEDERATION_MEMBERS_MAX: "test/unit/layout.test.ts",
   NODE_NAME_MAX_CHARS: "test/unit/layout.test.ts",
   ZONE_MAX_CHARS: "test/unit/layout.test.ts",
   NODE_ID_MAX_CHARS: "test/unit/layout.test.ts",
   LAYOUT_MAX_BYTES: "test/unit/layout.test.ts",
+  REPORT_PARTS_MAX: "test/unit/message.test.ts",
+  SECRET_IDS_MAX: "test/unit/message.test.ts",
+  SECRET_ID_MAX_CHARS: "test/unit/message.test.ts",
+  SNAPSHOT_ROWS_MAX: "test/unit/message.test.ts",
+  STORED_KEY_MAX_BYTES: "test/unit/message.test.ts",
+  WITNESS_SEALED_MAX_BYTES: "test/unit/replica-changes.test.ts",
+  CLOCK_AHEAD_MAX_MS: "test/unit/replica-changes.test.ts",
+  KNOWN_STREAMS_MAX: "test/unit/knowledge.test.ts",
+  LAYOUT_CHANGES_WAITING_MAX: "test/unit/layout-queue.test.ts",
   LAYOUT_CHANGE_ID_MAX_CHARS: "test/unit/layout-change.test.ts",
   FORMATION_MESSAGE_MAX_BYTES: "test/unit/formation.test.ts",
   FORMATION_STATE_MAX_BYTES: "test/unit/formation.test.ts",
@@ -138,6 +164,17 @@ describe("what waits, and one more", () => {
     writer.close();
   });
 
+  it("FIRST_FRAMES_MAX pings and answers wait in front of a peer that takes nothing; one more is dropped (P8)", () => {
+    const stuck = { addEventListener: () => undefined, send: () => false, writeBufferLength: 0 } as unknown as Stream;
+    const writer = new FrameWriter(stuck, limits.PEER_QUEUE_MAX_BYTES, () => undefined);
+    for (let i = 0; i < limits.FIRST_FRAMES_MAX; i++) writer.pushFirst(FRAME_KIND.pong, new Uint8Array(4));
+    const full = writer.waitingBytes;
+    expect(full).toBe(limits.FIRST_FRAMES_MAX * 8);
+    writer.pushFirst(FRAME_KIND.pong, new Uint8Array(4));
+    expect(writer.waitingBytes).toBe(full);
+    writer.close();
+  });
+
   it("SERVES_MAX intervals wait to be read for others; one more is dropped, and its peer asks again (P8)", async () => {
     const { engine, hear, repairs } = await engineOfAlice();
     const bob = LAYOUT.members[1]!;
@@ -183,9 +220,23 @@ async function engineOfAlice() {
     system: new TestSystem(),
     meter: { count: silent, observe: silent },
     log: { debug: silent, info: silent, warn: silent, error: silent },
-    settings: { name: self.name, zone: "", weight: 1, firstMembers: [], layout: LAYOUT, consistency: "quorum", syncIntervalMs: 5000 },
+    settings: {
+      name: self.name,
+      zone: "",
+      weight: 1,
+      firstMembers: [],
+      layout: LAYOUT,
+      consistency: "quorum",
+      syncIntervalMs: 5000,
+      strictStart: false,
+      logRetentionMs: 1e12,
+      collectPaceMs: 1e9,
+    },
     onFatal: (error) => {
       throw error;
+    },
+    onCopy: (reason) => {
+      throw new Error(reason);
     },
   });
   await engine.start();

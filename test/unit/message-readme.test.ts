@@ -9,9 +9,9 @@ const folder = new URL("../../protocol/", import.meta.url);
 const readme = readFileSync(new URL("README.md", folder), "utf8");
 
 test("the README of the protocol has every message in its table and in its CDDL, under its number", () => {
-  const table = [...readme.matchAll(/^\| (\d+) \| ([a-z]+) \|/gm)].map(([, number, name]) => [name, Number(number)]);
+  const table = [...readme.matchAll(/^\| (\d+) \| ([a-z-]+) \|/gm)].map(([, number, name]) => [name, Number(number)]);
   expect(Object.fromEntries(table)).toEqual(MESSAGE_NUMBERS);
-  const cddl = [...readme.matchAll(/^([a-z]+) += \[(\d+),/gm)].map(([, name, number]) => [name, Number(number)]);
+  const cddl = [...readme.matchAll(/^([a-z-]+) += \[(\d+),/gm)].map(([, name, number]) => [name, Number(number)]);
   expect(Object.fromEntries(cddl)).toEqual(MESSAGE_NUMBERS);
 });
 

@@ -10,6 +10,7 @@ describe("metrics", () => {
     metrics.count("consensus_failure", 1, "quorum:in_doubt");
     metrics.count("sync_operation", 2, "heads");
     metrics.count("connection_error", 1, "wrong_secret");
+    metrics.count("delta_refused", 2, "future");
     metrics.observe("quorum_wait_seconds", 0.002);
     metrics.observe("group_commit_deltas", 17);
     const lines = (await metrics.scrape()).split("\n");
@@ -27,6 +28,18 @@ describe("metrics", () => {
       "continuum_concepts_total 3",
       "continuum_entities_total 4",
       "continuum_memories_total 5",
+      "continuum_federation_layout_version 1",
+      'continuum_federation_layout_phase{phase="done"} 1',
+      'continuum_federation_layout_phase{phase="joint"} 0',
+      'continuum_federation_standing{standing="counting"} 1',
+      'continuum_federation_standing{standing="refilling"} 0',
+      "continuum_federation_partitions_not_handed_over 0",
+      "continuum_federation_layout_conflict 0",
+      "continuum_federation_short_copies 0",
+      "continuum_federation_witness_held_deltas 0",
+      "continuum_federation_clock_ahead_seconds 0",
+      "continuum_federation_in_doubt_total 0",
+      'continuum_federation_deltas_refused_total{reason="future"} 2',
       "continuum_database_size_bytes 6",
       "continuum_pi_phi_constant 5.08320369231526",
     ]) {

@@ -1,8 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { AddressBook } from "../../node/net/address-book.ts";
 import { announceable, isDialable, parsePeerAddress, type Resolver, resolvePeerAddress, webSocketTarget } from "../../node/net/addresses.ts";
-import { system } from "../../node/system.ts";
+import { Cards } from "../../node/net/cards.ts";
+import type { System } from "../../node/ports.ts";
+import { system as realSystem } from "../../node/system.ts";
 import type { NodeId } from "../../protocol/ids.ts";
+import { KNOWN_NODES_MAX } from "../../protocol/limits.ts";
 
 const host = (name: string, port = 8421) => ({ kind: "host", host: name, port });
 
@@ -95,6 +98,76 @@ describe("what people write as a peer address", () => {
   });
 });
 
+describe("cards", () => {
+  const [alice, bob, carol] = ["alice", "bob", "carol"] as NodeId[];
+  const at = (number: number) => [`/ip4/10.0.0.${number}/tcp/8421`];
+  const ofAlice = (now = 1_000_000) => {
+    const clock = { now, monotonic: 0, addresses: at(1) };
+    const system: System = { ...realSystem, now: () => clock.now, monotonic: () => clock.monotonic };
+    return { clock, cards: new Cards({ self: alice!, addresses: () => clock.addresses, system }) };
+  };
+
+  it("keep the newest word of a node on itself, whoever passes it on, and its own word above all", () => {
+    const { cards } = ofAlice();
+    expect(cards.passedOn({ node: bob!, stamp: 5, addresses: at(2) })).toBe(true);
+    expect(cards.passedOn({ node: bob!, stamp: 5, addresses: at(3) })).toBe(false);
+    expect(cards.passedOn({ node: bob!, stamp: 4, addresses: at(3) })).toBe(false);
+    expect(cards.passedOn({ node: bob!, stamp: 6, addresses: at(3) })).toBe(true);
+    expect(cards.untold([bob!], new Map())).toEqual([{ node: bob, stamp: 6, addresses: at(3) }]);
+    cards.said({ node: bob!, stamp: 1, addresses: at(4) });
+    expect(cards.untold([bob!], new Map())).toEqual([{ node: bob, stamp: 1, addresses: at(4) }]);
+  });
+
+  it("tell a peer what has changed since, and nothing twice", () => {
+    const { cards, clock } = ofAlice();
+    cards.said({ node: bob!, stamp: 1, addresses: at(2) });
+    const told = new Map(cards.untold([alice!, bob!, carol!], new Map()).map((card) => [card.node, card]));
+    expect([...told.keys()]).toEqual([alice, bob]);
+    cards.said({ node: bob!, stamp: 1, addresses: at(2) });
+    expect(cards.untold([alice!, bob!, carol!], told)).toEqual([]);
+    clock.addresses = at(9);
+    cards.said({ node: carol!, stamp: 1, addresses: at(3) });
+    expect(cards.untold([alice!, bob!, carol!], told).map(({ node, addresses }) => [node, addresses])).toEqual([
+      [alice, at(9)],
+      [carol, at(3)],
+    ]);
+  });
+
+  it("of oneself that are out of date are surpassed, once a minute at most, and none from far ahead is believed", () => {
+    const { cards, clock } = ofAlice();
+    expect(cards.own().stamp).toBe(1_000_000);
+    cards.passedOn({ node: alice!, stamp: 900_000, addresses: at(7) });
+    expect(cards.own().stamp).toBe(1_000_000);
+    cards.passedOn({ node: alice!, stamp: 1_500_000, addresses: at(7) });
+    expect(cards.own()).toEqual({ node: alice, stamp: 1_500_001, addresses: at(1) });
+    cards.passedOn({ node: alice!, stamp: 1_600_000, addresses: at(7) }); // the other process with our identity answers
+    expect(cards.own().stamp).toBe(1_500_001);
+    clock.monotonic = 60_000;
+    cards.passedOn({ node: alice!, stamp: 1_600_000, addresses: at(7) });
+    expect(cards.own().stamp).toBe(1_600_001);
+    expect(cards.passedOn({ node: bob!, stamp: Number.MAX_SAFE_INTEGER, addresses: at(7) })).toBe(false);
+  });
+
+  it("are kept of so many nodes and not of one more, and so are addresses", () => {
+    const { cards } = ofAlice();
+    let saved: Record<string, readonly string[]> = {};
+    const save = (all: Record<string, readonly string[]>) => {
+      saved = all;
+    };
+    const book = new AddressBook({}, save, realSystem);
+    for (let i = 0; i < KNOWN_NODES_MAX; i++) {
+      expect(cards.passedOn({ node: `node-${i}` as NodeId, stamp: 1, addresses: at(1) })).toBe(true);
+      book.heard(`node-${i}` as NodeId, at(1));
+    }
+    expect(cards.passedOn({ node: bob!, stamp: 1, addresses: at(1) })).toBe(false);
+    book.heard(bob!, at(1));
+    expect(book.of(bob!)).toEqual([]);
+    expect(cards.passedOn({ node: "node-0" as NodeId, stamp: 2, addresses: at(1) })).toBe(true);
+    book.flush();
+    expect(Object.keys(saved)).toHaveLength(KNOWN_NODES_MAX);
+  });
+});
+
 describe("address book", () => {
   const alice = "alice" as NodeId;
   const address = (number: number) => `/ip4/10.0.0.${number}/tcp/8421`;
@@ -104,7 +177,7 @@ describe("address book", () => {
     const save = (all: Record<string, readonly string[]>) => {
       saved = all;
     };
-    const book = new AddressBook({}, save, system);
+    const book = new AddressBook({}, save, realSystem);
     book.heard(alice, [address(1), address(2), "/unix/x"]);
     book.worked(alice, address(2));
     book.heard(alice, [address(3), address(1)]);
@@ -113,6 +186,6 @@ describe("address book", () => {
     expect(book.of(alice)).toHaveLength(16);
     expect(book.of(alice)[0]).toBe(address(2));
     book.flush();
-    expect(new AddressBook(saved, () => {}, system).of(alice)).toEqual(book.of(alice));
+    expect(new AddressBook(saved, () => {}, realSystem).of(alice)).toEqual(book.of(alice));
   });
 });

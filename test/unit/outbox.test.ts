@@ -60,7 +60,7 @@ beforeEach(async () => {
     network,
     keyring,
     self: { name: alice.name, incarnation: alice.incarnation, writer: alice.writer, zone: "" },
-    federation: () => ({ federation: FEDERATION, layoutVersion: 1 }),
+    federation: () => ({ federation: FEDERATION, layoutVersion: 1, layoutTag: "" }),
     meter,
     log,
     onPeer: silent,

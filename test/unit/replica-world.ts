@@ -17,7 +17,7 @@ import { Replica } from "../../protocol/replica.ts";
 import { StateInMemory } from "./state-in-memory.ts";
 
 export const FEDERATION = "fe".repeat(16) as FederationId;
-const keyring = createKeyring(["a secret of three members"]);
+export const keyring = createKeyring(["a secret of three members"]);
 export const LAYOUT = layoutOf({
   version: 1,
   federation: FEDERATION,
@@ -51,7 +51,12 @@ export function keyOf(name: string): KeyHash {
   return name.padEnd(22, "_") as KeyHash;
 }
 
-/** One member with its disk. */
+/** carol is the witness of every partition the tests look at. */
+function byRole(member: Member, streams: readonly StreamHead[]): { heads: readonly StreamHead[]; marks: readonly StreamHead[] } {
+  return member === carol ? { heads: [], marks: streams } : { heads: streams, marks: [] };
+}
+
+/** One member with its disk. The others speak protocol version 1 with it unless a test says otherwise: they count from their hello. */
 export class Home {
   readonly member: Member;
   readonly state = new StateInMemory();
@@ -65,10 +70,21 @@ export class Home {
       writer: member.writer,
       layout: LAYOUT,
       state: this.state,
-      streams: stored.streams ?? [],
+      ...byRole(member, stored.streams ?? []),
       highWater: stored.highWater ?? HLC_ZERO,
       firstBarrier: 100,
+      wallLead: WALL,
+      start: { count: 1, id: "5a".repeat(16) },
+      startAt: () => undefined,
+      toldBefore: () => undefined,
+      ownSeqGivenUp: () => 0,
+      hasCounted: false,
+      strictStart: false,
+      secrets: [],
     });
+    // The others were here and compared: it counts.
+    for (const { node, writer } of LAYOUT.members) if (writer !== member.writer) this.replica.peer(node, writer, 0);
+    for (const { node } of LAYOUT.members) this.replica.peer(node, undefined, 0);
   }
 
   connect(...members: readonly Member[]): this {
@@ -100,7 +116,7 @@ export class Home {
   }
 
   hear(from: Member, message: Message, forged: Forged = {}, now = 0): Effect[] {
-    return this.replica.receive(verified(from, message, forged), now);
+    return this.replica.receive(verified(from, message, forged), now, WALL + now);
   }
 
   /** Deltas staged here, as names `writer-name/seq`. */

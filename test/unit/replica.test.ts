@@ -113,8 +113,8 @@ describe("a write", () => {
     const at = home();
     at.propose({ deadline: 500 });
     at.flush();
-    expect(at.replica.tick(499)).toEqual([]);
-    const refused = ofType(at.replica.tick(500), "refuse");
+    expect(at.replica.tick(499, WALL)).toEqual([]);
+    const refused = ofType(at.replica.tick(500, WALL), "refuse");
     expect(refused).toMatchObject([{ request: 1, code: "in_doubt", detail: expect.stringContaining(`${alice.writer}/${PARTITION}/1`) }]);
     expect(refused[0]!.detail).not.toMatch(/fail/i);
     expect(ofType(at.hear(bob, held(own(at)[0]!)), "done")).toEqual([]);
@@ -176,7 +176,7 @@ describe("a repeated key (P5)", () => {
     const at = home();
     at.propose({ key: "k", deadline: 10 });
     at.flush();
-    at.replica.tick(10);
+    at.replica.tick(10, WALL);
     const again = at.propose({ request: 2, key: "k" });
     expect(
       sent(again, "ask")
@@ -263,7 +263,7 @@ describe("a delta from its writer", () => {
     const at = new Home(carol).connect(alice, bob);
     const [delta] = stream(bob, 1);
     const message = verified(bob, push(delta!));
-    at.replica.receive(message, 0);
+    at.replica.receive(message, 0, WALL);
     expect(at.state.staged).toMatchObject([{ type: "sealed", envelope: message.deltas[0]!.envelope }]);
     expect(at.state.records.size).toBe(0);
     expect(
@@ -289,13 +289,19 @@ describe("whose word counts", () => {
   });
 
   it.each([
-    ["another layout version", { layoutVersion: 2 }],
-    ["an older layout version", { layoutVersion: 0 }],
+    ["a newer layout version", { layoutVersion: 2 }],
     ["another federation", { federation: "ab".repeat(16) as FederationId }],
     ["another incarnation of the node", { writer: "another-incarnation-of-bob" as WriterId }],
   ])("is not that of %s", (_what, forged) => {
     const { at, ack } = waiting();
     expect(at.hear(bob, ack, forged)).toEqual([]);
+    expect(at.replica.heldBy(bob.writer, PARTITION, alice.writer)).toBe(0);
+    expect(ofType(at.hear(bob, ack), "done")).toHaveLength(1);
+  });
+
+  it("is not that of an older layout version, which is told ours instead", () => {
+    const { at, ack } = waiting();
+    expect(at.hear(bob, ack, { layoutVersion: 0 })).toEqual([{ type: "behind", peer: bob.node }]);
     expect(at.replica.heldBy(bob.writer, PARTITION, alice.writer)).toBe(0);
     expect(ofType(at.hear(bob, ack), "done")).toHaveLength(1);
   });
@@ -408,11 +414,19 @@ describe("what a member is asked", () => {
   it("what it holds: tells durable heads only, and takes the asker's frontier for a report", () => {
     const at = home();
     at.propose();
-    const ask = { type: "ask", id: 5, partition: PARTITION, frontier: [[carol.writer, 3]] } as const;
-    expect(sent(at.hear(carol, ask), "told")).toMatchObject([{ to: "carol", message: { id: 5, heads: [] } }]);
-    expect(at.replica.heldBy(carol.writer, PARTITION, carol.writer)).toBe(3);
+    const ask = { type: "ask", id: 5, partition: PARTITION, frontier: [[bob.writer, 3]] } as const;
+    expect(sent(at.hear(bob, ask), "told")).toMatchObject([{ to: "bob", message: { id: 5, heads: [] } }]);
+    expect(at.replica.heldBy(bob.writer, PARTITION, bob.writer)).toBe(3);
     at.flush();
-    expect(sent(at.hear(carol, ask), "told")[0]!.message.heads).toEqual([headOf(own(at)[0]!)]);
+    expect(sent(at.hear(bob, ask), "told")[0]!.message.heads).toEqual([headOf(own(at)[0]!)]);
+  });
+
+  it("what it holds: the frontier of an asker that is its witness is no mark", () => {
+    const at = home();
+    const ask = { type: "ask", id: 5, partition: PARTITION, frontier: [[bob.writer, 3]] } as const;
+    expect(sent(at.hear(carol, ask), "told")).toMatchObject([{ to: "carol", message: { id: 5 } }]);
+    expect(at.replica.heldBy(carol.writer, PARTITION, bob.writer)).toBe(0);
+    expect(at.replica.lacking()).toMatchObject([{ writer: bob.writer, known: 3 }]);
   });
 
   it("nothing of a partition that it is not in", () => {
@@ -428,7 +442,7 @@ describe("what a lost message leaves different", () => {
     at.propose();
     at.flush();
     const other = new Home(bob).connect(alice, carol);
-    const digest = sent(at.replica.compareWith(bob.node), "digest")[0]!.message;
+    const digest = sent(at.replica.compareWith(bob.node, 0), "digest")[0]!.message;
     const answer = sent(other.hear(alice, digest), "digest")[0]!.message;
     expect(answer.reply).toBe(true);
     const heads = sent(at.hear(bob, answer), "held")[0]!.message;

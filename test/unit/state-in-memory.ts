@@ -24,6 +24,14 @@ export class StateInMemory implements StagedState {
     return this.deltas.get(`${partition}|${writer}|${seq}`);
   }
 
+  /** Nothing is forgotten here. */
+  keptFrom(_partition?: Partition, _writer?: WriterId): number | undefined {
+    return 1;
+  }
+  get sealedBytes(): number {
+    return 0;
+  }
+
   stage(batch: Batch): void {
     this.staged.push(batch);
     if (batch.type !== "delta") return;

@@ -4,12 +4,15 @@
  */
 import { keyHashOf, writerIdOf } from "../../crypto/hash.ts";
 import { createKeyring } from "../../crypto/keyring.ts";
+import { encodeConsensusMessage } from "../../protocol/consensus-message.ts";
 import { buildDelta, type Delta, type Entry, genesisHash, parseDelta } from "../../protocol/delta.ts";
 import { sealDelta } from "../../protocol/envelope.ts";
 import { encodeFormationMessage } from "../../protocol/formation-message.ts";
 import { encodeFrame } from "../../protocol/frame.ts";
-import type { FederationId, Incarnation, KeyHash, NodeId, WriterId } from "../../protocol/ids.ts";
-import { encodeLayout, layoutOf, partitionOf } from "../../protocol/layout.ts";
+import type { Positions } from "../../protocol/graph/records.ts";
+import { type FederationId, type Incarnation, type KeyHash, type NodeId, SYSTEM_PARTITION, type WriterId } from "../../protocol/ids.ts";
+import { encodeLayout, layoutHash, layoutOf, layoutTag, partitionOf } from "../../protocol/layout.ts";
+import { staged } from "../../protocol/layout-change.ts";
 import { type Envelope, MESSAGE_NUMBERS, type Message } from "../../protocol/message.ts";
 
 export const SECRET = "golden secret of the vectors";
@@ -27,6 +30,11 @@ const removed = {
   [WRITER]: { mass: 2.5, hlc: [1_800_000_000_000, 3] as const, seq: 7 },
   [OTHER_WRITER]: { mass: 1, hlc: [1_800_000_000_001, 0] as const, seq: 1 },
 };
+
+/** Sorted by writer. */
+function positions(...all: [WriterId, number][]): Positions {
+  return all.sort(([a], [b]) => (a < b ? -1 : 1));
+}
 
 const ENTRIES: readonly (readonly [name: string, entries: readonly Entry[]])[] = [
   [
@@ -84,6 +92,18 @@ const ENTRIES: readonly (readonly [name: string, entries: readonly Entry[]])[] =
   ["forget-concept", [{ op: "forget-concept", id: "tide", removed }]],
   ["forget-link", [{ op: "forget-link", a: "lantern", b: "tide", removed }]],
   ["register", [{ op: "register", id: "key/1", fields: { name: '"laptop"', revoked: "true" } }]],
+  [
+    "floors: of tombstones, and of bodies alone",
+    [
+      {
+        op: "floor",
+        frontier: positions([WRITER, 9], [OTHER_WRITER, 300]),
+        erase: positions([OTHER_WRITER, 256]),
+        tombstones: ["memory/memory_1", "turn/turn_1"],
+      },
+      { op: "floor", frontier: positions([WRITER, 1]), erase: positions([WRITER, 1]), tombstones: [] },
+    ],
+  ],
 ];
 
 export interface DeltaVector {
@@ -136,7 +156,25 @@ const layout = layoutOf({
   members: [{ node: ALICE, name: "node-1", incarnation: INCARNATION, zone: "a", weight: 1 }],
 });
 
-export const MESSAGES: readonly { readonly name: string; readonly message: Message }[] = [
+const joining = {
+  node: "12D3KooWBob1111111111111111111111111111111111111111" as NodeId,
+  name: "node-2",
+  incarnation: INCARNATION,
+  zone: "b",
+  weight: 2,
+};
+const following = staged(layout, { members: [...layout.members, joining], replicationFactor: 2 }, "change-1");
+const marks = [{ partition: PARTITION, writer: OTHER_WRITER, seq: 4, hash: DELTAS[3]!.delta.hash }];
+const start = { count: 3, id: "5a".repeat(16) };
+
+export interface MessageSample {
+  readonly name: string;
+  readonly message: Message;
+  /** Of the frame it stands in; 1 where nothing is said. */
+  readonly version?: 2;
+}
+
+export const MESSAGES: readonly MessageSample[] = [
   {
     name: "hello, before a layout is known",
     message: {
@@ -188,6 +226,78 @@ export const MESSAGES: readonly { readonly name: string; readonly message: Messa
   { name: "digest", message: { type: "digest", digest: DELTAS[0]!.delta.hash, reply: false } },
   { name: "digest that asks for all heads", message: { type: "digest", digest: DELTAS[0]!.delta.hash, reply: true } },
   { name: "refused", message: { type: "refused", code: "VERSION", detail: "speaks 2 to 3" } },
+  { name: "layout of the second format, staged", version: 2, message: { type: "layout", bytes: plain(encodeLayout(following)) } },
+  { name: "held, marks apart", version: 2, message: { type: "held", heads, marks } },
+  { name: "told, marks apart", version: 2, message: { type: "told", id: 7, partition: PARTITION, heads, marks } },
+  {
+    name: "digest with the sender's clock",
+    version: 2,
+    message: { type: "digest", digest: DELTAS[0]!.delta.hash, reply: false, wall: 1_800_000_000_000 },
+  },
+  {
+    name: "introduce",
+    version: 2,
+    message: { type: "introduce", start, wall: 1_800_000_000_000, secrets: ["0123abcd", "89ef4567"] },
+  },
+  {
+    name: "compare with what was told before",
+    version: 2,
+    message: { type: "compare", part: 1, parts: 2, start, layoutVersion: 1, heads, marks, own: heads },
+  },
+  {
+    name: "compare of one who was told nothing",
+    version: 2,
+    message: { type: "compare", part: 0, parts: 1, start: null, layoutVersion: 0, heads: [], marks: [], own: [] },
+  },
+  {
+    name: "report, the second of two parts",
+    version: 2,
+    message: { type: "report", id: 9, part: 1, parts: 2, heads, marks: marks.map((mark) => ({ ...mark, keptFrom: 3 })) },
+  },
+  {
+    name: "vote: a propose of the next version",
+    version: 2,
+    message: {
+      type: "vote",
+      bytes: plain(
+        encodeConsensusMessage({
+          type: "propose",
+          version: 2,
+          previous: layoutHash(layout),
+          ballot: { round: 1, name: "node-1", incarnation: INCARNATION, without: "" },
+          layout: following,
+          reported: false,
+        }),
+      ),
+    },
+  },
+  { name: "ready", version: 2, message: { type: "ready", partitions: [PARTITION, SYSTEM_PARTITION] } },
+  {
+    name: "snapshot-want, from the beginning",
+    version: 2,
+    message: { type: "snapshot-want", partition: PARTITION, id: 11, after: new Uint8Array() },
+  },
+  {
+    name: "snapshot-part, the last",
+    version: 2,
+    message: {
+      type: "snapshot-part",
+      partition: PARTITION,
+      id: 11,
+      frontier: heads,
+      rows: [
+        [Uint8Array.of(1, 2), Uint8Array.of(3)],
+        [Uint8Array.of(1, 3), new Uint8Array()],
+      ],
+      last: true,
+      refused: "",
+    },
+  },
+  ...(["busy", "gone", "not_held"] as const).map((refused) => ({
+    name: `snapshot-part, refused: ${refused}`,
+    version: 2 as const,
+    message: { type: "snapshot-part" as const, partition: PARTITION, id: 11, frontier: [], rows: [], last: false, refused },
+  })),
 ];
 
 export interface MessageVector {
@@ -205,11 +315,14 @@ export function deltaVectors(): DeltaVector[] {
 
 /** Each message in the frame of alice, who is a member under layout 1. */
 export function messageVectors(): MessageVector[] {
-  return MESSAGES.map(({ name, message }) => ({ number: MESSAGE_NUMBERS[message.type], name, frame: hex(frameOf(message)) }));
+  return MESSAGES.map(({ name, message, version }) => ({ number: MESSAGE_NUMBERS[message.type], name, frame: hex(frameOf(message, version)) }));
 }
 
-export function frameOf(message: Message): Uint8Array {
-  return encodeFrame({ federation: FEDERATION, writer: WRITER, layoutVersion: 1 }, message);
+/** The beginning of layout 1's hash, in a frame of version 2. */
+export const LAYOUT_TAG = layoutTag(layout);
+
+export function frameOf(message: Message, version: 1 | 2 = 1): Uint8Array {
+  return encodeFrame({ federation: FEDERATION, writer: WRITER, layoutVersion: 1, layoutTag: version === 1 ? undefined : LAYOUT_TAG }, message);
 }
 
 /** A golden delta as today's code reads it. */

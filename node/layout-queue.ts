@@ -1,0 +1,128 @@
+/**
+ * The changes of the layout that operators, and nodes that want to join, asked for: one record of the system partition, one field a change, JSON, in order of
+ * asking. Whoever leads carries out the first that waits. What came of each stays, for the history.
+ */
+import { keyHashOf } from "../crypto/hash.ts";
+import type { Done, Proposal } from "../protocol/effects.ts";
+import { type KeyHash, SYSTEM_PARTITION, SYSTEM_TENANT } from "../protocol/ids.ts";
+import { memberOf } from "../protocol/layout.ts";
+import type { Change } from "../protocol/layout-change.ts";
+import { LAYOUT_CHANGES_WAITING_MAX } from "../protocol/limits.ts";
+import { ApiError } from "./errors.ts";
+import type { GraphReader, Log, Operations, ReadOperation, System, WriteOperation } from "./ports.ts";
+
+export const LAYOUT_CHANGES_RECORD = "layout-changes";
+
+export type Asked = Change | { readonly op: "stop" };
+export type Outcome = "waiting" | "done" | "nothing to do" | "refused" | "stopped";
+
+export interface QueuedChange {
+  readonly id: string;
+  readonly change: Asked;
+  readonly outcome: Outcome;
+  readonly reason: string;
+  /** ISO 8601. */
+  readonly asked_at: string;
+  readonly ended_at: string | null;
+  /** Node that was asked. */
+  readonly node: string;
+}
+
+const askChange: WriteOperation<Asked, QueuedChange> = {
+  type: "write",
+  decide(change, context) {
+    checkChange(change);
+    const waiting = changesOf(context.reader).filter(({ outcome }) => outcome === "waiting");
+    if (waiting.length >= LAYOUT_CHANGES_WAITING_MAX) throw new ApiError("conflict", `${waiting.length} changes of the layout are waiting already.`);
+    // Who asks to join asks again and again until it is a member.
+    const same = waiting.find((other) => JSON.stringify(other.change) === JSON.stringify(change));
+    if (same !== undefined) return { contributions: [], answer: same };
+    const asked: QueuedChange = {
+      id: `${String(context.now).padStart(15, "0")}-${context.id("change", 0).slice(-8)}`,
+      change,
+      outcome: "waiting",
+      reason: "",
+      asked_at: new Date(context.now).toISOString(),
+      ended_at: null,
+      node: context.node,
+    };
+    return { contributions: [{ op: "register", id: LAYOUT_CHANGES_RECORD, fields: { [asked.id]: JSON.stringify(asked) } }], answer: asked };
+  },
+};
+
+const listChanges: ReadOperation<Record<never, never>, { readonly changes: readonly QueuedChange[] }> = {
+  type: "read",
+  answer: (_args, { reader }) => ({ changes: changesOf(reader) }),
+};
+
+/** Run with `call.tenant = SYSTEM_TENANT`. */
+export const layoutOperations: Operations = { "layout.change": askChange, "layout.changes": listChanges };
+
+/** All, in order of asking. */
+export function changesOf(reader: GraphReader): QueuedChange[] {
+  const record = reader.register(LAYOUT_CHANGES_RECORD);
+  return Object.entries(record?.fields ?? {})
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, { value }]) => JSON.parse(value) as QueuedChange);
+}
+
+/** @throws ApiError validation_failed */
+function checkChange(change: Asked): void {
+  try {
+    if (change.op === "add" || change.op === "replace") memberOf(change.member);
+  } catch (error) {
+    throw new ApiError("validation_failed", (error as Error).message);
+  }
+}
+
+export interface LayoutQueueOptions {
+  readonly reader: () => GraphReader;
+  readonly propose: (proposal: Omit<Proposal, "request">) => Promise<Done | undefined>;
+  readonly system: System;
+  readonly log: Log;
+}
+
+const FINISH_MS = 5000;
+
+/** The queue as the leading member sees it, with what is staged on its own disk included. */
+export class LayoutQueue {
+  readonly #o: LayoutQueueOptions;
+  readonly #finishing = new Set<string>();
+
+  constructor(options: LayoutQueueOptions) {
+    this.#o = options;
+  }
+
+  waiting(): { readonly id: string; readonly change: Asked }[] {
+    return changesOf(this.#o.reader()).filter(({ outcome }) => outcome === "waiting");
+  }
+
+  change(id: string): Asked | undefined {
+    return changesOf(this.#o.reader()).find((change) => change.id === id)?.change;
+  }
+
+  /** Writes what came of a change; tried again at the next look, should that fail. */
+  finish(id: string, outcome: Outcome, reason: string): void {
+    if (this.#finishing.has(id)) return;
+    const queued = changesOf(this.#o.reader()).find((change) => change.id === id);
+    if (queued === undefined) return;
+    this.#finishing.add(id);
+    const { system, log } = this.#o;
+    const ended: QueuedChange = { ...queued, outcome, reason, ended_at: new Date(system.now()).toISOString() };
+    log.info({ change: id, op: queued.change.op, outcome, reason }, "a change of the layout has ended");
+    this.#o
+      .propose({
+        tenant: SYSTEM_TENANT,
+        partition: SYSTEM_PARTITION,
+        level: "quorum",
+        key: keyHashOf(SYSTEM_TENANT, `${id}/${outcome}`) as KeyHash,
+        fingerprint: outcome,
+        contributions: [{ op: "register", id: LAYOUT_CHANGES_RECORD, fields: { [id]: JSON.stringify(ended) } }],
+        answer: "null",
+        deadline: system.monotonic() + FINISH_MS,
+        wall: system.now(),
+      })
+      .catch((error: Error) => log.warn({ change: id, error: error.message }, "what came of a change could not be written; it is tried again"))
+      .finally(() => this.#finishing.delete(id));
+  }
+}

@@ -1,0 +1,112 @@
+/** Fault 6: nodes see different federations: while one forms, when another comes by, when operators disagree. */
+import { join } from "node:path";
+import { ask } from "../../e2e/ask.ts";
+import { eventually } from "../../e2e/federation.ts";
+import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
+import type { Scenario } from "../scenario.ts";
+import type { Stage } from "../stage.ts";
+
+export const views: Scenario = {
+  fault: 6,
+  name: "different views of who belongs together",
+  says: "A federation forms while its nodes are killed and cut off at every moment of it; a node with another list of first members and a federation of its own with the same secret come by. There is one layout 1, nobody takes the other's, and no memory crosses over.",
+  waits: "Members that missed layouts, delayed news of them, and two operators changing at once.",
+  stage: () => ({ unready: true, spare: 2, clients: { clients: 8, pauseMs: 30 } }),
+  async play(stage, quick) {
+    await formInAStorm(stage, quick ? 4_000 : 25_000);
+    stage.clients.start();
+    await stage.progress(20, "once formed");
+    await stranger(stage);
+    await foreignFederation(stage);
+    await stage.progress(20, "after both");
+  },
+};
+
+async function formInAStorm(stage: Stage, ms: number): Promise<void> {
+  stage.tell("the federation forms in a storm");
+  const until = performance.now() + ms;
+  while (performance.now() < until) {
+    const node = stage.rng.pick(stage.nodes);
+    if (!node.running) node.start();
+    else if (stage.rng.chance(0.5)) {
+      stage.tell(`${node.name} is killed`);
+      await node.kill("SIGKILL");
+    }
+    const [a, b] = stage.rng.shuffle(stage.nodes);
+    stage.proxy.set(a!.name, b!.name, { cut: stage.rng.chance(0.3) });
+    await stage.during(stage.rng.exponential(600));
+    oneFederation(stage, await layouts(stage.nodes));
+  }
+  stage.proxy.clear();
+  for (const node of stage.nodes) if (!node.running) node.start();
+  await stage.federation.ready();
+  const formed = await layouts(stage.nodes);
+  oneFederation(stage, formed);
+  stage.expect(formed.length === stage.nodes.length, "not every node has a layout although all are ready");
+}
+
+/** Layouts as they are seen now, by whoever answers. */
+async function layouts(nodes: readonly FaultyNode[]): Promise<string[]> {
+  const seen = await Promise.all(nodes.map((node) => (node.running ? node.status().catch(() => undefined) : undefined)));
+  return seen.flatMap((status) => (status?.layout == null ? [] : [JSON.stringify(status.layout)]));
+}
+
+function oneFederation(stage: Stage, seen: readonly string[]): void {
+  stage.expect(new Set(seen).size <= 1, `there are two layouts 1: ${[...new Set(seen)].join(" and ")}`);
+}
+
+/** Somebody wrote another list of first members for a node that comes late: it must not form anything with anybody. */
+async function stranger(stage: Stage): Promise<void> {
+  const late = stage.federation.add("node-4", join(stage.federation.dataDir, "node-4"));
+  late.env.FEDERATION_FIRST_MEMBERS = "node-1,node-2,node-4";
+  late.start();
+  stage.tell("a node comes that has another list");
+  await eventually("it serves", PATIENCE_MS, () => late.status());
+  await stage.during(5_000);
+  const formed = await layouts(stage.nodes);
+  oneFederation(stage, formed);
+  const { node, layout } = await late.status();
+  stage.expect(node.role !== "member", "a node that only its own list names became a member");
+  stage.expect(layout === null || JSON.stringify(layout) === formed[0], "a node with another list formed a layout of its own");
+  await late.stop();
+}
+
+/** It formed by itself, under the same secret, before anybody met. */
+async function foreignFederation(stage: Stage): Promise<void> {
+  const foreign = stage.federation.add("node-5", join(stage.federation.dataDir, "node-5"));
+  foreign.env.FEDERATION_FIRST_MEMBERS = "node-5";
+  for (const node of stage.nodes) stage.proxy.cut(foreign.place.name, node.name);
+  foreign.start();
+  await eventually("the other federation forms", PATIENCE_MS, async () => (await foreign.status()).layout ?? undefined);
+  const tenants = Array.from({ length: 6 }, (_, index) => `both-know-${index}`);
+  for (const tenant of tenants) for (const node of [foreign, stage.nodes[0]!]) await remember(stage, node, tenant);
+  const before = (await foreign.status()).layout;
+  const ours = (await stage.nodes[0]!.status()).layout;
+  for (const node of stage.nodes) stage.proxy.mend(foreign.place.name, node.name);
+  stage.tell("two federations with one secret meet");
+  await stage.during(8_000);
+  stage.expect(JSON.stringify((await foreign.status()).layout) === JSON.stringify(before), "a federation took the layout of another");
+  stage.expect(JSON.stringify((await stage.nodes[0]!.status()).layout) === JSON.stringify(ours), "our federation took the layout of another");
+  for (const tenant of tenants) {
+    for (const node of [foreign, ...stage.nodes]) {
+      const { status, body } = await ask<{ total: number; memories: { content: string }[] }>(node.url, "GET", "/v1/memories?consistency=quorum", {
+        headers: { "x-tenant-id": tenant },
+      });
+      const own = node === foreign ? "of node-5" : "of node-1";
+      const contents = status === 200 ? body.memories.map(({ content }) => content) : [];
+      stage.expect(
+        status === 503 || (contents.length === 1 && contents[0]!.endsWith(own)),
+        `${node.name} answered ${status} with ${contents.join(", ")}`,
+      );
+    }
+  }
+  await foreign.stop();
+}
+
+async function remember(stage: Stage, node: FaultyNode, tenant: string): Promise<void> {
+  const { status } = await ask(node.url, "POST", "/v1/memories?consistency=quorum", {
+    headers: { "x-tenant-id": tenant },
+    body: { entity: "border", content: `a memory of ${node.place.name}` },
+  });
+  stage.expect(status === 200, `${node.name} answered ${status} to a write in its own federation`);
+}

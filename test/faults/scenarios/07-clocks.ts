@@ -1,0 +1,83 @@
+/** Fault 7: clocks that jump, run backwards, stand still or are an hour ahead, and processes that are paused. */
+import { ask } from "../../e2e/ask.ts";
+import type { Clock } from "../clock.ts";
+import type { FaultyNode } from "../proxied-federation.ts";
+import type { Scenario } from "../scenario.ts";
+import type { Stage } from "../stage.ts";
+
+/** Turn this when a node whose peers' clocks show it far ahead refuses writes with clock_skew. */
+const SKEW_IS_REFUSED = false;
+
+const MINUTES = 60_000;
+
+export const clocks: Scenario = {
+  fault: 7,
+  name: "clocks jump, stand still, differ; processes are paused",
+  says: "Wall clocks jump ten minutes both ways, stand still, are an hour behind; a process is paused and goes on. No stream's clock goes back, across restarts too, and deleted stays deleted.",
+  waits: "A clock far ahead is refused and shown (clock_skew), so an hour ahead is not played yet: it would be believed and carried on by all.",
+  stage: () => ({ clocks: true, clients: { clients: 8, pauseMs: 30 } }),
+  async play(stage, quick) {
+    stage.clients.start();
+    await stage.progress(20, "with true clocks");
+    const span = quick ? 1_000 : 6_000;
+    const faults: readonly (readonly [what: string, clock: () => Clock])[] = [
+      ["ten minutes back", () => ({ offsetMs: -10 * MINUTES })],
+      ["ten minutes ahead", () => ({ offsetMs: 10 * MINUTES })],
+      ["standing still", () => ({ frozenAt: Date.now() })],
+      ["an hour behind", () => ({ offsetMs: -60 * MINUTES })],
+      ["40 s ahead", () => ({ offsetMs: 40_000 })],
+    ];
+    for (const [what, clock] of faults) {
+      const node = stage.rng.pick(stage.nodes);
+      stage.tell(`the clock of ${node.name}: ${what}`);
+      node.setClock(clock());
+      await stage.during(span);
+      await stage.progress(10, `with a clock ${what}`);
+      if (stage.rng.chance(0.5)) await restarted(stage, node);
+      node.setClock({});
+      stage.tell(`the clock of ${node.name} is right again`);
+      await stage.during(span / 3);
+    }
+    await paused(stage, stage.rng.pick(stage.nodes), quick ? 9_000 : 60_000);
+    if (SKEW_IS_REFUSED) await farAhead(stage, stage.rng.pick(stage.nodes));
+    await stage.progress(20, "with true clocks again");
+  },
+};
+
+async function restarted(stage: Stage, node: FaultyNode): Promise<void> {
+  stage.tell(`${node.name} is killed and starts again with that clock`);
+  await node.kill("SIGKILL");
+  node.start();
+  await stage.federation.ready();
+}
+
+/** Longer than pings take to give it up: it comes back to connections that are gone and writes that others have decided. */
+async function paused(stage: Stage, node: FaultyNode, ms: number): Promise<void> {
+  stage.tell(`${node.name} is paused for ${ms / 1000} s`);
+  node.pause();
+  const others = stage.nodes.filter((one) => one !== node);
+  stage.clients.use(others);
+  await stage.progress(20, `while ${node.name} is paused`);
+  await stage.during(ms);
+  node.resume();
+  stage.clients.use(stage.nodes);
+  await stage.federation.ready();
+}
+
+async function farAhead(stage: Stage, node: FaultyNode): Promise<void> {
+  node.setClock({ offsetMs: 60 * MINUTES });
+  stage.tell(`the clock of ${node.name} is an hour ahead`);
+  await stage.during(3_000);
+  const answers: string[] = [];
+  for (let probe = 0; probe < 12; probe++) {
+    const { status, body } = await ask<{ code?: string }>(node.url, "POST", "/v1/memories?consistency=one", {
+      headers: { "x-tenant-id": `ahead-${probe}` },
+      body: { entity: "probe", content: "what time is it?" },
+    });
+    answers.push(`${status} ${body.code ?? ""}`);
+  }
+  // Where it is no replica it forwards, and the others' clocks are right.
+  stage.expect(answers.includes("503 clock_skew"), `a node an hour ahead answered ${answers.join(", ")}`);
+  node.setClock({});
+  await stage.during(3_000);
+}

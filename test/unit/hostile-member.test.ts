@@ -1,0 +1,212 @@
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Delta } from "../../protocol/delta.ts";
+import { encodeFrame } from "../../protocol/frame.ts";
+import type { FederationId, Incarnation, NodeId, WriterId } from "../../protocol/ids.ts";
+import { memberOf, partitionOf } from "../../protocol/layout.ts";
+import type { Message } from "../../protocol/message.ts";
+import { type Change, forge, HOWS } from "../fuzz/forger.ts";
+import { hostileEntries, someHlc, someSaw } from "../fuzz/hostile-deltas.ts";
+import { frameOf, MESSAGES } from "../vectors/samples.ts";
+import { alice, bob, carol, FEDERATION, helloOf, PARTITION, Stream, TENANT, WiredNode } from "./wired-node.ts";
+
+const RUNS = 25;
+const SEED = 20_261_127;
+const WRITERS = [alice.writer, bob.writer, carol.writer];
+
+let node: WiredNode;
+const unhandled: unknown[] = [];
+const note = (error: unknown): void => void unhandled.push(error);
+beforeEach(() => {
+  unhandled.length = 0;
+  process.on("unhandledRejection", note);
+});
+afterEach(() => void process.off("unhandledRejection", note));
+/** Any of these would have ended the process. */
+const died = (): unknown => unhandled[0] ?? node.fatal;
+
+const push = (delta: Delta): void => node.hear(bob, { type: "push", envelopes: [node.seal(delta)] });
+
+/** Everything a client can ask, on a memory that holds what was written. */
+const READS: readonly (readonly [operation: string, args: object])[] = [
+  ["recall", { message: "What moves the tide? Alice, moon, __proto__", max_concepts: 100, max_memories: 100 }],
+  ["list_memories", { limit: 1000 }],
+  ["search_memories", { query: "tide moon long", limit: 1000, fuzzy: true }],
+  ["entities", { limit: 1000 }],
+  ["concept", { name: "tide" }],
+  ["concept_graph", { name: "tide", depth: 5, limit: 1000 }],
+  ["messages", { limit: 1000 }],
+  ["search_messages", { limit: 1000, keyword: "tide" }],
+  ["stats", {}],
+  ["sessions", { limit: 1000 }],
+  ["decisions", { limit: 1000 }],
+  ["get_memory", { id: "tide" }],
+  ["get_memory", { id: "__proto__" }],
+];
+
+describe("a member whose deltas say anything that the format allows", () => {
+  it("ends nobody's process, and every read and write here is answered", { timeout: 120_000 }, async () => {
+    const one = fc.record({ entries: hostileEntries(WRITERS), hlc: someHlc, saw: someSaw(WRITERS), key: fc.constantFrom("k1", "k2", "k3") });
+    // Long histories, since what breaks is what two deltas say of one record.
+    await fc.assert(
+      fc.asyncProperty(fc.array(one, { minLength: 1, maxLength: 60, size: "max" }), async (deltas) => {
+        node = await WiredNode.start();
+        try {
+          const mine = await node.ask<{ id: string }>("remember", { entity: "lighthouse", content: "It is north of the orangery." });
+          const stream = new Stream(bob.writer);
+          for (const { entries, hlc, saw, key } of deltas) push(stream.next({ entries }, { hlc, saw, key }));
+          await node.settle();
+          expect(died()).toBeUndefined();
+          expect(node.store.staged.hasStaged).toBe(false);
+          expect(node.engine.replica!.ownHeads(PARTITION).find(({ writer }) => writer === bob.writer)?.seq).toBe(stream.deltas.length);
+          // A write is numbered or refused, also after the latest clock value there is.
+          for (const [operation, args] of [...READS, ["remember", { entity: "tide", content: "The tide is high." }] as const]) {
+            const answered = await node.ask(operation, args).then(JSON.stringify, (error: Error & { code?: string }) => error.code ?? error);
+            expect(typeof answered, `${operation} ${JSON.stringify(args)}: ${String(answered)}`).toBe("string");
+          }
+          expect(await node.ask("get_memory", { id: mine.id })).toMatchObject({ content: "It is north of the orangery." });
+        } finally {
+          // A process that has died stops no more.
+          if (died() === undefined) await node.stop();
+        }
+      }),
+      { numRuns: RUNS, seed: SEED },
+    );
+  });
+
+  it("leaves what it wrote readable after a restart: the same rows make the same index", { timeout: 60_000 }, async () => {
+    node = await WiredNode.start();
+    const stream = new Stream(bob.writer);
+    await node.ask("stats", {}); // from here on the index hears of what is committed, and reads no rows
+    // Without deletions, which would leave nothing to read.
+    for (const all of fc.sample(hostileEntries(WRITERS), { numRuns: 60, seed: 5 }))
+      push(stream.next({ entries: all.filter(({ op }) => op !== "tombstone" && !op.startsWith("forget")) }));
+    await node.settle();
+    const answers = (): Promise<unknown[]> =>
+      Promise.all(READS.slice(1).map(([operation, args]) => node.ask(operation, args).catch((error: { code?: string }) => error.code)));
+    const before = await answers();
+    node.index.dropped(partitionOf(TENANT));
+    expect(await answers()).toEqual(before);
+    expect(died()).toBeUndefined();
+    await node.stop();
+  });
+});
+
+/** Somebody who knows the secret and is in no layout. */
+const mallory = memberOf({ node: "node-of-mallory" as NodeId, name: "bob", incarnation: "0b".repeat(16) as Incarnation, zone: "", weight: 1 });
+const OTHER_FEDERATION = "ab".repeat(16) as FederationId;
+
+/** What a peer does that keeps to no order: numbers choose, so that any will do. */
+interface Act {
+  readonly how: (typeof ACTS)[number];
+  readonly what: number;
+  readonly at: number;
+  readonly changes: readonly Change[];
+}
+const ACTS = ["say", "say", "forge", "forge", "replay", "claim", "hello", "connection", "frame"] as const;
+const number = fc.nat({ max: 1_000_000 });
+const someAct: fc.Arbitrary<Act> = fc.record({
+  how: fc.constantFrom(...ACTS),
+  what: number,
+  at: number,
+  changes: fc.array(fc.record<Change>({ how: fc.constantFrom(...HOWS), at: number, what: number }), { maxLength: 2 }),
+});
+
+describe("peers whose frames keep to no order: forged, repeated, foreign, before any hello", () => {
+  const samples = MESSAGES.map(({ message }) => message);
+  const numbers = [0, 1, 9, 2 ** 32, Number.MAX_SAFE_INTEGER];
+  const writers = [alice.writer, bob.writer, carol.writer, mallory.writer, "A".repeat(22) as WriterId, "Z".repeat(64) as WriterId];
+
+  function act(said: Uint8Array[], { how, what, at, changes }: Act): void {
+    const from = [bob, bob, mallory][at % 3]!;
+    const frame = (message: Message, header = {}): Uint8Array =>
+      encodeFrame({ federation: FEDERATION, writer: from.writer, layoutVersion: 1, ...header }, message);
+    const say = (bytes: Uint8Array): void => {
+      said.push(bytes);
+      node.hearBytes(from, bytes);
+    };
+    const sample = samples[what % samples.length]!;
+    const seq = numbers[what % numbers.length]!;
+    const writer = writers[at % writers.length]!;
+    const heads = [{ partition: PARTITION, writer, seq, hash: "h".repeat(43) }];
+    switch (how) {
+      case "say":
+        say(frame(sample));
+        break;
+      case "forge":
+        say(
+          forge(
+            frame(sample),
+            changes,
+            samples.map((message) => frameOf(message)),
+          ),
+        );
+        break;
+      case "replay":
+        if (said.length > 0) node.hearBytes(from, said[at % said.length]!);
+        break;
+      case "claim":
+        say(
+          frame(
+            (
+              [
+                { type: "held", heads },
+                { type: "told", id: what, partition: PARTITION, heads },
+                { type: "repair", partition: PARTITION, writer, to: seq, envelopes: [] },
+                { type: "ask", id: at, partition: PARTITION, frontier: [[writer, seq]] },
+                { type: "want", partition: PARTITION, writer, from: seq, to: numbers[at % numbers.length]! },
+                { type: "digest", digest: "h".repeat(43), reply: at % 2 === 0 },
+              ] satisfies Message[]
+            )[at % 6]!,
+          ),
+        );
+        break;
+      case "hello":
+        say(frame({ ...helloOf([from, mallory, carol][what % 3]!), federation: [FEDERATION, OTHER_FEDERATION, null][at % 3]! }));
+        break;
+      case "connection":
+        node.connection(from, what % 2 === 0);
+        break;
+      case "frame":
+        say(
+          frame(
+            sample,
+            [{ federation: OTHER_FEDERATION }, { federation: null }, { layoutVersion: Number.MAX_SAFE_INTEGER }, { layoutVersion: 0 }, { writer }][
+              at % 5
+            ],
+          ),
+        );
+        break;
+    }
+  }
+
+  it("ends nobody's process, and afterwards what honest members acknowledge is acknowledged", { timeout: 120_000 }, async () => {
+    node = await WiredNode.start();
+    await fc.assert(
+      fc.asyncProperty(fc.array(someAct, { minLength: 1, maxLength: 80, size: "max" }), async (acts) => {
+        const said: Uint8Array[] = [];
+        for (const one of acts) act(said, one);
+        await node.settle();
+        expect(died()).toBeUndefined();
+        // Bob, as he should have been.
+        for (const member of [bob, carol]) {
+          node.connection(member, false);
+          node.connection(member, true);
+          node.hear(member, helloOf(member));
+        }
+        const written = node.ask<{ id: string }>("remember", { entity: "tide", content: "The tide is high." }, { level: "quorum" });
+        await node.settle();
+        const { id } = await honestAcknowledgement(written);
+        expect(await node.ask("get_memory", { id })).toMatchObject({ content: "The tide is high." });
+      }),
+      { numRuns: 8 * RUNS, seed: SEED },
+    );
+    await node.stop();
+  });
+
+  async function honestAcknowledgement(written: Promise<{ id: string }>): Promise<{ id: string }> {
+    const heads = node.engine.replica!.ownHeads(PARTITION).filter(({ writer }) => writer === alice.writer);
+    node.hear(bob, { type: "held", heads });
+    return written;
+  }
+});
