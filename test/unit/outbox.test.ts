@@ -11,6 +11,7 @@ import { buildDelta, type Delta, genesisHash } from "../../protocol/delta.ts";
 import { openEnvelope } from "../../protocol/envelope.ts";
 import { FRAME_MAX_BYTES, SERVED_DELTAS_MAX, SERVED_MAX_BYTES } from "../../protocol/limits.ts";
 import { type MessageOf, messageFromWire } from "../../protocol/message.ts";
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../../protocol/version.ts";
 import { TestSystem } from "./http-router.ts";
 import { alice, bob, FEDERATION, keyOf, PARTITION, TENANT, WALL } from "./replica-world.ts";
 
@@ -60,6 +61,7 @@ beforeEach(async () => {
     network,
     keyring,
     self: { name: alice.name, incarnation: alice.incarnation, writer: alice.writer, zone: "" },
+    versions: { min: PROTOCOL_VERSION_MIN, max: PROTOCOL_VERSION },
     federation: () => ({ federation: FEDERATION, layoutVersion: 1, layoutTag: "" }),
     meter,
     log,
