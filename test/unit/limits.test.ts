@@ -54,6 +54,8 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   PULLS_A_PEER_MAX: "test/unit/catch-up.test.ts",
   PULLS_WAITING_MAX: "test/unit/catch-up.test.ts",
   SERVES_MAX: "here",
+  SERVED_DELTAS_MAX: "test/unit/outbox.test.ts",
+  SERVED_MAX_BYTES: "test/unit/outbox.test.ts",
   SNAPSHOTS_SERVED_MAX: "test/contract/snapshots.test.ts",
   SNAPSHOT_PART_MAX_BYTES: "test/contract/snapshots.test.ts",
   COPIES_MAX: "test/contract/snapshots.test.ts",
