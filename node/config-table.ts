@@ -336,11 +336,12 @@ export const SETTINGS: readonly Setting[] = [
   },
   {
     name: "LOG_RETENTION",
-    key: "",
+    key: "logRetentionMs",
     kind: "duration",
-    default: "",
-    notYet: "the log of deltas is kept whole",
-    description: "How long delta bodies are kept above the floor.",
+    default: "30d",
+    min: 1000,
+    max: 3650 * 24 * 3600 * 1000,
+    description: "How long the bodies of deltas are kept: for catching up, and for the state as of a time. What was deleted is let go of earlier.",
   },
   {
     name: "ENCRYPTION_KEY",

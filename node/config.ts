@@ -37,6 +37,7 @@ export interface Config {
   readonly gossipFanout: number;
   readonly autoJoin: boolean;
   readonly strictStart: boolean;
+  readonly logRetentionMs: number;
   readonly timeoutMs: number;
   readonly resonanceDecay: number;
   readonly hebbianRate: number;

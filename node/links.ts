@@ -43,6 +43,8 @@ export interface LinksOptions {
 export class Links {
   readonly #options: LinksOptions;
   readonly #peers = new Map<NodeId, PeerInfo>();
+  /** Connected nodes whose hello was refused: of them only their own refusal is heard. */
+  readonly #strangers = new Map<NodeId, WriterId>();
   readonly #refused = new Set<string>();
 
   constructor(options: LinksOptions) {
@@ -91,6 +93,7 @@ export class Links {
 
   #connection(node: NodeId, connected: boolean): void {
     const known = this.#peers.get(node);
+    this.#strangers.delete(node);
     if (known !== undefined) {
       this.#peers.delete(node);
       this.#options.onPeer(known, false);
@@ -109,7 +112,8 @@ export class Links {
     const { federation } = this.#options.federation();
     let verified: VerifiedMessage;
     try {
-      verified = openFrame(bytes, { from, writer: this.#peers.get(from)?.writer, federation, keyring: this.#options.keyring });
+      const writer = this.#peers.get(from)?.writer ?? this.#strangers.get(from);
+      verified = openFrame(bytes, { from, writer, federation, keyring: this.#options.keyring });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.refuse(from, error.code, error.message);
@@ -142,11 +146,12 @@ export class Links {
 
   #greet(from: NodeId, hello: MessageOf<"hello">): void {
     const { min, max } = this.#options.versions;
+    const writer = writerIdOf(from, hello.incarnation) as WriterId;
     if (hello.versionMin > max || hello.versionMax < min) {
+      this.#strangers.set(from, writer);
       this.refuse(from, "VERSION", `it speaks protocol versions ${hello.versionMin} to ${hello.versionMax}, this node ${min} to ${max}`);
       return;
     }
-    const writer = writerIdOf(from, hello.incarnation) as WriterId;
     const peer: PeerInfo = {
       node: from,
       name: hello.name,

@@ -53,6 +53,8 @@ const PERIOD_MS = 30 * 24 * 3600 * 1000;
 const OBSERVE_MS = 500;
 /** A node that has just started has better things to do than to read its disk again, ms. */
 const SCRUB_AFTER_MS = 3600 * 1000;
+/** All partitions of a node in half an hour at the most: what is deleted is let go of within that, and an idle node hardly works. */
+const COLLECT_PACE_MS = 5_000;
 
 /** @throws StartError */
 export async function startNode(config: Config): Promise<RunningNode> {
@@ -117,6 +119,8 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
       consistency: config.consistencyLevel,
       syncIntervalMs: config.syncIntervalMs,
       strictStart: config.strictStart,
+      logRetentionMs: config.logRetentionMs,
+      collectPaceMs: COLLECT_PACE_MS,
     },
     onFatal: (error) => die(log, error),
     onCopy: (reason) => ended.resolve(reason),

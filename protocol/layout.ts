@@ -277,20 +277,20 @@ function changesFormat(row: readonly Wire[]): LayoutFields {
 
 /** SHA-256 of the canonical bytes, 64 hex digits: two layouts are one exactly when these are equal. */
 export function layoutHash(layout: Layout): string {
-  return sha256Hex(encodeLayout(layout));
+  let hash = hashes.get(layout);
+  if (hash === undefined) {
+    hash = sha256Hex(encodeLayout(layout));
+    hashes.set(layout, hash);
+  }
+  return hash;
 }
+const hashes = new WeakMap<Layout, string>();
 
 export const LAYOUT_TAG_CHARS = 16;
-const tags = new WeakMap<Layout, string>();
 
 /** The beginning of its hash, which every frame carries: two layouts under one number are found at the first frame. */
 export function layoutTag(layout: Layout): string {
-  let tag = tags.get(layout);
-  if (tag === undefined) {
-    tag = layoutHash(layout).slice(0, LAYOUT_TAG_CHARS);
-    tags.set(layout, tag);
-  }
-  return tag;
+  return layoutHash(layout).slice(0, LAYOUT_TAG_CHARS);
 }
 
 /** All of them, the system partition last. */

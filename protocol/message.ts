@@ -24,6 +24,7 @@
  * | 18 | ready | 2 | partitions that are handed over, as far as I can see, under this layout version |
  * | 19 | snapshot-want | 2 | send me the partition as it is, from this key on |
  * | 20 | snapshot-part | 2 | rows of it, as of one moment |
+ * | 21 | sealed-under | 2 | how many deltas I keep sealed under another secret than my first, by its id |
  */
 import { asArray, asBytes, asCount, asText, asToken, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
@@ -89,6 +90,9 @@ export type Message =
   | { readonly type: "introduce"; readonly start: StartId; readonly wall: number; readonly secrets: readonly string[] }
   | {
       readonly type: "compare";
+      /** 0 .. parts - 1; each stands alone, and nothing speaks against the sender's disk once all have come. */
+      readonly part: number;
+      readonly parts: number;
       /** The newest start of yours I was told of; null: none. */
       readonly start: StartId | null;
       /** The layout version under which you told me the rest. */
@@ -119,7 +123,9 @@ export type Message =
       readonly rows: readonly (readonly [key: Uint8Array, value: Uint8Array])[];
       readonly last: boolean;
       readonly refused: SnapshotRefusal;
-    };
+    }
+  /** As a witness; empty: nothing is. */
+  | { readonly type: "sealed-under"; readonly others: readonly (readonly [secret: string, deltas: number])[] };
 
 /** "": not refused. busy: ask again later. gone: begin again. not_held: ask somebody else. */
 export type SnapshotRefusal = "" | "busy" | "gone" | "not_held";
@@ -160,6 +166,7 @@ export const MESSAGE_NUMBERS: Readonly<Record<MessageType, number>> = {
   ready: 18,
   "snapshot-want": 19,
   "snapshot-part": 20,
+  "sealed-under": 21,
 };
 
 /** Messages that a peer of protocol version 1 does not know. */
@@ -201,6 +208,8 @@ export function messageToWire(message: Message): Wire {
     case "compare":
       return [
         no,
+        message.part,
+        message.parts,
         message.start === null ? null : startToWire(message.start),
         message.layoutVersion,
         headsToWire(message.heads),
@@ -232,6 +241,8 @@ export function messageToWire(message: Message): Wire {
         message.last,
         SNAPSHOT_REFUSALS.indexOf(message.refused),
       ];
+    case "sealed-under":
+      return [no, message.others.map(([secret, deltas]) => [secret, deltas])];
   }
 }
 
@@ -324,21 +335,25 @@ export function messageFromWire(wire: Wire): Message {
       };
     }
     case 15:
-      sized(row, 6);
+      sized(row, 8);
       return {
         type: "compare",
-        start: row[1] === null ? null : asStart(row[1]),
-        layoutVersion: asCount(row[2], "layout version"),
-        heads: asHeads(row[3], HEADS_STREAMS_MAX),
-        marks: asHeads(row[4], HEADS_STREAMS_MAX),
-        own: asHeads(row[5], HEADS_STREAMS_MAX),
+        ...asParts(row[1], row[2]),
+        start: row[3] === null ? null : asStart(row[3]),
+        layoutVersion: asCount(row[4], "layout version"),
+        heads: asHeads(row[5], HEADS_STREAMS_MAX),
+        marks: asHeads(row[6], HEADS_STREAMS_MAX),
+        own: asHeads(row[7], HEADS_STREAMS_MAX),
       };
-    case 16: {
+    case 16:
       sized(row, 6);
-      const [part, parts] = [asCount(row[2], "part"), asCount(row[3], "parts")];
-      if (parts < 1 || parts > REPORT_PARTS_MAX || part >= parts) throw new ProtocolError("TOO_LARGE", "a report in too many parts", { part, parts });
-      return { type: "report", id: asCount(row[1], "id"), part, parts, heads: asHeads(row[4], HEADS_STREAMS_MAX), marks: asKeptMarks(row[5]) };
-    }
+      return {
+        type: "report",
+        id: asCount(row[1], "id"),
+        ...asParts(row[2], row[3]),
+        heads: asHeads(row[4], HEADS_STREAMS_MAX),
+        marks: asKeptMarks(row[5]),
+      };
     case 17:
       sized(row, 2);
       return { type: "vote", bytes: asBytes(row[1], "vote") };
@@ -371,6 +386,18 @@ export function messageFromWire(wire: Wire): Message {
         refused,
       };
     }
+    case 21: {
+      sized(row, 2);
+      const others = asArray(row[1], "secrets");
+      if (others.length > SECRET_IDS_MAX) throw new ProtocolError("TOO_LARGE", "more secrets than a node may have", { secrets: others.length });
+      return {
+        type: "sealed-under",
+        others: others.map((pair) => {
+          const [secret, deltas] = asArray(pair, "secret", 2);
+          return [asText(secret, "secret id", SECRET_ID_MAX_CHARS), asCount(deltas, "deltas")] as const;
+        }),
+      };
+    }
     default:
       throw new ProtocolError("VERSION", "a message of a number we do not know", { number: typeof row[0] === "number" ? row[0] : -1 });
   }
@@ -401,6 +428,12 @@ function asStart(wire: Wire | undefined): StartId {
   const [count, id] = asArray(wire, "start", 2);
   if (typeof id !== "string" || !/^[0-9a-f]{32}$/.test(id)) throw new ProtocolError("MALFORMED", "no id of a start");
   return { count: asCount(count, "count"), id };
+}
+
+function asParts(atPart: Wire | undefined, ofParts: Wire | undefined): { part: number; parts: number } {
+  const [part, parts] = [asCount(atPart, "part"), asCount(ofParts, "parts")];
+  if (parts < 1 || parts > REPORT_PARTS_MAX || part >= parts) throw new ProtocolError("TOO_LARGE", "a list in too many parts", { part, parts });
+  return { part, parts };
 }
 
 function asKeptMarks(wire: Wire | undefined): KeptMark[] {

@@ -10,6 +10,7 @@ import { type Hlc, laterHlc, tickHlc } from "./clock.ts";
 import { buildDelta, type Delta, hashOf } from "./delta.ts";
 import type { Batch, Effect, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
 import { ProtocolError } from "./errors.ts";
+import { type FloorContribution, type FloorCut, FloorRounds, missingForFloor } from "./floor.ts";
 import type { OpenedDelta, VerifiedMessage } from "./frame.ts";
 import { covers, type Frontier, type StreamHead } from "./frontier.ts";
 import { applyDelta, type RecordState } from "./graph/apply.ts";
@@ -17,9 +18,9 @@ import { contribute } from "./graph/contribute.ts";
 import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
 import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
-import { countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
+import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
 import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
-import { Membership, type Peer, type Role } from "./membership.ts";
+import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
 import { PeerClocks } from "./peer-clocks.ts";
 import type { Tally } from "./quorum.ts";
@@ -99,6 +100,9 @@ const SNAPSHOT_MIN_DELTAS = 64;
 const SNAPSHOTS_TAKEN_MAX = 2;
 /** After a snapshot failed the log is tried for so long, ms. */
 const SNAPSHOT_AGAIN_MS = 5000;
+/** Members that have not told enough for a floor are asked this often, ms. Rounds that take longer begin again with what stands then. */
+const FLOOR_ASK_MS = 1000;
+const FLOOR_PATIENCE_MS = 600_000;
 
 export class Replica {
   readonly #writer: WriterId;
@@ -119,11 +123,18 @@ export class Replica {
   /** The layout version of the last frame of each connected peer; and those that are owed a report, because they go by an older one still. */
   readonly #goesBy = new Map<NodeId, number>();
   readonly #owed = new Set<NodeId>();
+  /** Parts of each connected peer's comparison in which nothing spoke against this disk. */
+  readonly #agreedParts = new Map<NodeId, { readonly parts: number; readonly seen: Set<number> }>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
   readonly #fetching = new Set<Partition>();
   readonly #fetchFailed = new Map<Partition, number>();
+  /** Copies whose log has a gap that nobody can fill from his: the bodies are erased. */
+  readonly #needsSnapshot = new Set<Partition>();
+  /** Floors this node proposes, and what members told in one message while the rounds are under way. */
+  readonly #floors = new Map<Partition, { readonly rounds: FloorRounds; readonly begun: number; readonly told: Map<WriterId, Frontier> }>();
+  #floorAt = 0;
   /** What this node held when it adopted this version. */
   #base: Base;
   #standing: Standing = "unlisted";
@@ -217,13 +228,13 @@ export class Replica {
     this.#members.adopt(layout);
     this.#knowledge.forget();
     this.#handovers.forget();
+    this.#floors.clear();
     this.#conflict = undefined;
     this.#base = this.#ownBase();
     this.#handoverAt = now;
     this.#reportsPauseMs = REPORTS_FIRST_MS;
     this.#reportsAt = now + this.#reportsPauseMs;
     for (const peer of this.#members.peers()) {
-      if (peer.version < 2) this.#knowledge.countsWithoutReport(peer.writer);
       if (peer.version >= 2 && !this.#standings.compared.has(peer.writer)) effects.push(this.#introduction(peer));
       if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     }
@@ -273,6 +284,7 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     this.#fetching.delete(partition);
+    this.#needsSnapshot.delete(partition);
     this.#streams.heads.replace(partition, heads ?? []);
     this.#highWater = laterHlc(this.#highWater, highWater);
     if (heads === undefined) this.#fetchFailed.set(partition, now + SNAPSHOT_AGAIN_MS);
@@ -287,6 +299,55 @@ export class Replica {
       );
     this.#review(effects);
     return effects;
+  }
+
+  // ---- floors --------------------------------------------------------------------------------------------------
+
+  /** Begins the two rounds after which these tombstones and bodies may go. @returns false when there is nothing to collect, or a change is under way */
+  beginFloor(cut: FloorCut, now: number): boolean {
+    const { partition } = cut;
+    if (this.role(partition) !== "replica" || this.layout.phase !== "done" || this.#floors.has(partition)) return false;
+    const told = new Map<WriterId, Frontier>();
+    const rounds = new FloorRounds({
+      layoutVersion: () => this.layout.version,
+      audience: () => audienceOf(this.layout, partition).map((member) => member.writer),
+      report: (member) => {
+        const frontier = member === this.#writer ? new Map(this.#streams.heads.durableFrontier(partition)) : told.get(member);
+        return frontier === undefined ? undefined : { layoutVersion: this.layout.version, frontier };
+      },
+    });
+    if (!rounds.begin(cut)) return false;
+    this.#floors.set(partition, { rounds, begun: now, told });
+    this.#floorAt = now;
+    return true;
+  }
+
+  /** Floors whose rounds are over: to be numbered at once, in this very step. They are handed out once. */
+  floorsToNumber(): { readonly partition: Partition; readonly contributions: readonly FloorContribution[] }[] {
+    const ready: { partition: Partition; contributions: readonly FloorContribution[] }[] = [];
+    for (const [partition, { rounds }] of this.#floors) {
+      const contributions = rounds.contributions();
+      if (contributions.length === 0) continue;
+      this.#floors.delete(partition);
+      ready.push({ partition, contributions });
+    }
+    return ready;
+  }
+
+  #reviewFloors(effects: Effect[]): void {
+    this.#floorAt = this.#now + FLOOR_ASK_MS;
+    for (const [partition, { rounds, begun }] of this.#floors) {
+      const missing = rounds.step();
+      if (this.#now - begun > FLOOR_PATIENCE_MS || this.role(partition) !== "replica") {
+        this.#floors.delete(partition);
+        continue;
+      }
+      const frontier = this.#streams.heads.durableFrontier(partition);
+      for (const writer of missing) {
+        const peer = this.#members.peerOf(writer);
+        if (peer !== undefined) effects.push({ type: "send", to: peer.node, message: { type: "ask", id: 0, partition, frontier } });
+      }
+    }
   }
 
   /** A copy that nobody needed here any more is deleted. */
@@ -338,6 +399,9 @@ export class Replica {
           "This node is taking the partition back and has not yet received all it once wrote there. Nothing was written.",
         ),
       ];
+    // What is numbered beside a copy on its way would be replaced by it, and the number given again (P4).
+    if (this.#fetching.has(partition))
+      return [refusal(request, "catching_up", "The partition is still on its way to this node. Nothing was written; another node takes it.")];
     const hlc = tickHlc(this.#highWater, proposal.wall);
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.heads.stagedFrontier(partition) };
     const numbered = contribute(proposal.contributions, by, this.#state);
@@ -439,6 +503,7 @@ export class Replica {
     this.#members.disconnect(node);
     this.#goesBy.delete(node);
     this.#owed.delete(node);
+    this.#agreedParts.delete(node);
     if (known !== undefined) this.#clocks.gone(known.writer);
     if (writer === undefined) {
       this.#catchUps.heads.gone(node, now, effects);
@@ -447,12 +512,12 @@ export class Replica {
     }
     const peer = { node, writer, version };
     if (!this.#members.connect(peer)) return effects;
-    if (version < 2) {
-      // The first release compares and reports nothing.
+    if (version < 2 && this.layout.version === 1) {
+      // The first release compares and reports nothing, and knows no layout but the first.
       this.#knowledge.countsWithoutReport(writer);
       this.#standings.agreed(writer);
       this.#review(effects);
-    } else effects.push(this.#introduction(peer));
+    } else if (version >= 2) effects.push(this.#introduction(peer));
     if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     for (const kind of ["heads", "marks"] as const)
       for (const pull of this.#catchUps[kind].lacking()) this.#catchUp(kind, pull.partition, pull.writer, pull.known, 0, effects);
@@ -490,6 +555,7 @@ export class Replica {
         const { partition, writer, to } = message;
         this.#catchUp("heads", partition, writer, to, 0, effects);
         this.#catchUp("marks", partition, writer, to, 0, effects);
+        if (deltas.length === 0 && to > this.#streams.heads.staged(partition, writer).seq) this.#needsSnapshot.add(partition);
         this.#catchUps.heads.answered(partition, writer, peer.node, brought.heads, now, effects);
         this.#catchUps.marks.answered(partition, writer, peer.node, brought.marks, now, effects);
         break;
@@ -541,6 +607,7 @@ export class Replica {
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
     if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
+    if (this.#floors.size > 0 && now >= this.#floorAt) this.#reviewFloors(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
     return effects;
@@ -693,18 +760,9 @@ export class Replica {
         this.#streams[kind].durableHeads(partition).filter((head) => head.writer === peer.writer),
       ),
     );
-    effects.push({
-      type: "send",
-      to: peer.node,
-      message: {
-        type: "compare",
-        start: known?.start ?? null,
-        layoutVersion: known?.layoutVersion ?? 0,
-        heads: known?.heads ?? [],
-        marks: known?.marks ?? [],
-        own,
-      },
-    });
+    const before = { start: known?.start ?? null, layoutVersion: known?.layoutVersion ?? 0 };
+    for (const part of inParts(known?.heads ?? [], known?.marks ?? []))
+      effects.push({ type: "send", to: peer.node, message: { type: "compare", ...before, ...part, own: part.part === 0 ? own : [] } });
   }
 
   #compare(peer: Peer, message: MessageOf<"compare">, effects: Effect[]): void {
@@ -721,6 +779,13 @@ export class Replica {
       effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
       return;
     }
+    const { part, parts } = message;
+    let agreed = this.#agreedParts.get(peer.node);
+    if (agreed?.parts !== parts) {
+      agreed = { parts, seen: new Set() };
+      this.#agreedParts.set(peer.node, agreed);
+    }
+    if (agreed.seen.add(part).size < parts) return;
     this.#standings.agreed(peer.writer);
     this.#review(effects);
   }
@@ -830,6 +895,12 @@ export class Replica {
       return false;
     }
     if (kind === "heads" && this.#fetching.has(partition)) return false;
+    // A floor whose frontier is not held is a gap: what it covers comes first.
+    const missing = kind === "heads" ? missingForFloor(delta, this.#streams.heads.stagedFrontier(partition)) : [];
+    if (missing.length > 0) {
+      for (const [of, seq] of missing) this.#catchUp("heads", partition, of, seq, 0, effects);
+      return false;
+    }
     if (kind === "marks" && this.#state.sealedBytes > WITNESS_SEALED_MAX_BYTES) {
       effects.push(fullNote(this.#state.sealedBytes));
       return false;
@@ -887,13 +958,20 @@ export class Replica {
 
   #witness(partition: Partition, writer: WriterId): void {
     const name = `${partition}/${writer}`;
-    const replicas = new Set(countingGroups(this.layout, partition).flatMap((group) => group.replicas));
-    const reports = [...replicas].map((member) => this.#headOf(member, partition, writer));
+    const reports = this.#replicasOfWitness(partition).map((member) => this.#headOf(member, partition, writer));
     const staged = this.#streams.marks.staged(partition, writer);
     for (const batch of witnessMay(partition, writer, staged, this.#forgotten.get(name) ?? 0, reports)) {
       if (batch.type === "forget") this.#forgotten.set(name, batch.seq);
       this.#stage(batch);
     }
+  }
+
+  /** Replicas of each group that counts, and of the one this node is to be a witness of: for them too a mark without bytes would be no second copy. */
+  #replicasOfWitness(partition: Partition): Member[] {
+    const groups = [...countingGroups(this.layout, partition)];
+    const next = this.layout.next === undefined ? undefined : groupOf(this.layout.next, partition);
+    if (next !== undefined && roleIn(next, this.#writer) === "witness") groups.push(next);
+    return [...new Map(groups.flatMap(({ replicas }) => replicas).map((member) => [member.writer, member])).values()];
   }
 
   /** What a full replica has on disk of a stream, as it told; of this node what it knows. */
@@ -905,6 +983,7 @@ export class Replica {
   #serve(peer: Peer, partition: Partition, writer: WriterId, from: number, to: number, effects: Effect[]): void {
     const [held, marked] = [this.#streams.heads.durable(partition, writer), this.#streams.marks.durable(partition, writer)];
     if (held === 0 && marked === 0 && !this.#keeps(partition)) return;
+    // A body that is erased comes with a snapshot only; whoever asks hears how far the stream goes, and gets nothing.
     const sealed = held < from && marked >= from;
     const last = Math.min(to, sealed ? marked : held, from + INTERVAL_DELTAS_MAX - 1);
     effects.push({ type: "serve", to: peer.node, partition, writer, from, to_seq: last, sealed });
@@ -936,16 +1015,12 @@ export class Replica {
   #tellAll(peer: Peer, effects: Effect[]): void {
     const heads = this.#shared(peer.writer, "heads");
     const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
-    const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
     const id = ++this.#lastReport;
-    for (let part = 0; part < parts; part++) {
-      const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
-      const message: Message =
-        peer.version >= 2
-          ? { type: "report", id, part, parts, heads: cut(heads), marks: cut(marks) }
-          : { type: "held", heads: [...cut(heads), ...cut(marks)] };
-      effects.push({ type: "send", to: peer.node, message });
-    }
+    const messages: Message[] =
+      peer.version >= 2
+        ? inParts(heads, marks).map((part) => ({ type: "report", id, ...part }))
+        : inParts([...heads, ...marks], []).map((part) => ({ type: "held", heads: part.heads }));
+    for (const message of messages) effects.push({ type: "send", to: peer.node, message });
     // Who comes while a change is under way, or comes back, has heard none of them.
     if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
   }
@@ -954,6 +1029,8 @@ export class Replica {
     const counts = this.#knowledge.report(peer.writer, message);
     this.#learnApart(peer.writer, message.heads, message.marks, effects);
     if (!counts) return;
+    // It has adopted this version only now: what was said of the handover under it before, it could not take.
+    if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
     this.#review(effects);
     for (const { partition, writer } of this.#acknowledgements.streams()) this.#acknowledgements.check(partition, writer, effects);
   }
@@ -977,6 +1054,8 @@ export class Replica {
     const isMember = countingGroups(this.layout, partition).some((group) => group.members.some((member) => member.writer === peer.writer));
     if (!isMember) return;
     const frontier = [...heads, ...(marks ?? [])].map((head) => [head.writer, head.seq] as const);
+    // All that it holds, of one moment: only such a message is a report for a floor.
+    if (marks !== undefined) this.#floors.get(partition)?.told.set(peer.writer, joinOf(frontier));
     this.#barriers.told(id, peer.writer, frontier, this.#now, effects);
   }
 
@@ -1066,7 +1145,8 @@ export class Replica {
       lacks.set(partition, (lacks.get(partition) ?? 0) + known - this.#streams.heads.staged(partition, writer).seq);
     for (const [partition, deltas] of lacks) {
       if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
-      if (deltas < SNAPSHOT_MIN_DELTAS || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
+      const far = deltas >= SNAPSHOT_MIN_DELTAS || this.#needsSnapshot.has(partition);
+      if (!far || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
       if (this.snapshotSources(partition).length === 0) continue;
       this.#fetching.add(partition);
       effects.push({ type: "fetch", partition });
@@ -1075,7 +1155,8 @@ export class Replica {
 
   /** A copy that counts is never replaced: what it told it holds, others rely on. An empty one has told nothing. */
   #mayReplace(partition: Partition): boolean {
-    return this.#streams.heads.isEmpty(partition) && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
+    const mayGo = this.#streams.heads.isEmpty(partition) || (this.#needsSnapshot.has(partition) && this.#standing === "refilling");
+    return mayGo && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
   }
 
   // ---- while the layout changes --------------------------------------------------------------------------------
@@ -1121,12 +1202,17 @@ export class Replica {
           continue;
         }
         if (++asked > LEFTOVERS_AT_A_TIME) return;
-        const frontier = this.#streams[kind].durableFrontier(partition);
-        for (const member of group.members)
-          if (this.#members.isConnected(member.writer))
-            effects.push({ type: "send", to: member.node, message: { type: "ask", id: 0, partition, frontier } });
+        for (const member of group.members) if (this.#members.isConnected(member.writer)) this.#offer(member.node, partition, kind, effects);
       }
     }
+  }
+
+  /** Tells what there is to be had here, and asks how much of it the member holds. The frontier of an ask is taken for heads: a mark is no copy (P1). */
+  #offer(to: NodeId, partition: Partition, kind: Kind, effects: Effect[]): void {
+    const frontier = kind === "heads" ? this.#streams.heads.durableFrontier(partition) : [];
+    if (kind === "marks")
+      effects.push({ type: "send", to, message: { type: "held", heads: [], marks: this.#streams.marks.durableHeads(partition) } });
+    effects.push({ type: "send", to, message: { type: "ask", id: 0, partition, frontier } });
   }
 
   #keeps(partition: Partition): boolean {
@@ -1148,12 +1234,27 @@ export class Replica {
   }
 }
 
+/** Cut to what one message may list; one part at the least. */
+function inParts<M extends StreamHead>(heads: readonly StreamHead[], marks: readonly M[]) {
+  const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
+  return Array.from({ length: parts }, (_, part) => {
+    const cut = <T>(all: readonly T[]): readonly T[] => all.slice(part * HEADS_STREAMS_MAX, (part + 1) * HEADS_STREAMS_MAX);
+    return { part, parts, heads: cut(heads), marks: cut(marks) };
+  });
+}
+
 /** The stream position a batch moves, if it moves one. */
 export function positionOf(batch: Batch): News | undefined {
   if (batch.type === "mark") return { kind: "marks", head: batch.head };
   if (batch.type === "forget") return undefined;
   const { partition, writer, seq } = batch.delta.header;
   return { kind: batch.type === "delta" ? "heads" : "marks", head: { partition, writer, seq, hash: batch.delta.hash } };
+}
+
+function joinOf(heads: readonly (readonly [WriterId, number])[]): Frontier {
+  const join = new Map<WriterId, number>();
+  for (const [writer, seq] of heads) join.set(writer, Math.max(join.get(writer) ?? 0, seq));
+  return join;
 }
 
 /** Each line once: a peer of version 1 does not tell heads and marks apart. */

@@ -69,6 +69,8 @@ export async function createHttp(options: HttpOptions): Promise<HttpServer> {
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
     forceCloseConnections: "idle",
+    // Fastify's own 503 is no problem+json; what comes through while this closes is answered by the router, which knows when it cannot.
+    return503OnClosing: false,
     http: { headersTimeout: HEADERS_TIMEOUT_MS },
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: PARAM_MAX_CHARS },
     ajv: { customOptions: { coerceTypes: false, allErrors: true, removeAdditional: false } },

@@ -363,7 +363,7 @@ export class Clients {
 
   #refused(door: Door, operation: Operation, status: number, problem: Problem | undefined): void {
     this.#tally(`${door.name} ${status} ${problem?.code}`);
-    if (status === 503 || status === 404) return;
+    if ((status === 503 || status === 404) && problem?.code !== undefined) return;
     this.wrong.push(`${operation.kind} ${operation.id} at ${door.name}: ${status} ${problem?.code}: ${problem?.detail}`);
   }
 

@@ -134,9 +134,14 @@ export class FaultyNode extends NodeProcess {
     return super.stop();
   }
 
+  /** From now until its next start it may end by itself. */
+  mayEnd(): void {
+    this.#mayEnd = true;
+  }
+
   /** Resolves once the process has ended by itself. @throws Error when it has not within `ms` */
   async expectDeath(ms = PATIENCE_MS): Promise<void> {
-    this.#mayEnd = true;
+    this.mayEnd();
     await eventually(`${this.name} ends`, ms, async () => !this.running || undefined);
   }
 

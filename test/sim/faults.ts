@@ -64,7 +64,7 @@ export class Faults {
       node.disk.setFull(false);
       node.disk.setUnreadable(false);
       // What lies may not have been read yet; its operator does not wait for that.
-      if (node.disk.flipped.size > 0) this.#replaceDisk(node);
+      if (node.disk.lies) this.#replaceDisk(node);
     }
     network.healAll();
     network.calm();
@@ -138,8 +138,13 @@ export class Faults {
       disk.setFull(true);
       this.#lasts(kind, [node], lastsMs, () => disk.setFull(false), `${node.name}'s disk is full`);
     } else if (kind === "flip") {
+      if (!this.#mayLie(node)) return true;
       this.#instant(kind, [node]);
       this.#note(`a bit turns on ${node.name}'s disk, in ${disk.flip(rng) ?? "nothing"}`);
+    } else if (kind === "log-rot") {
+      if (!this.#mayLie(node)) return true;
+      this.#crash(kind, node, "kill", lastsMs);
+      if (!node.running && this.#federation.rotLog(node, rng)) this.#note(`a record of ${node.name}'s log is bad, and dropped in silence`);
     } else if (kind === "lose-disk") {
       if (this.#mayLose(node)) this.#loseDisk(kind, node, lastsMs);
     } else if (kind === "restore") this.#restore(node, lastsMs);
@@ -156,6 +161,11 @@ export class Faults {
     const { nodes } = this.#federation;
     if (this.#disksLost) return node !== nodes.at(-1);
     return nodes.length > 2 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
+  }
+
+  /** A disk that lies will be replaced, so it is as good as lost; two at a time are more than a quorum survives. */
+  #mayLie(node: SimNode): boolean {
+    return this.#mayLose(node) && this.#federation.nodes.every((one) => !one.disk.lies);
   }
 
   #loseDisk(kind: FaultKind, node: SimNode, downMs: number): void {

@@ -75,6 +75,8 @@ export class Federation {
   onDisk: (moment: "begun" | "complete", node: SimNode, entries: Entries, writer: string | undefined) => void = () => {};
   onSnapshot: (node: SimNode) => void = () => {};
   onDeath: (node: SimNode) => void = () => {};
+  /** Between two partitions that a node looks at for what may be collected, ms. Infinite: a run wants to end. */
+  collectPaceMs = 500;
   /** Errors that no node may have: a broken invariant, a store it cannot read. */
   readonly failures: string[] = [];
 
@@ -129,6 +131,13 @@ export class Federation {
     this.#registry.disksLost = true;
     node.disk.restore(copy);
     this.#registry.highWaters.replaced(node.name);
+  }
+
+  /** A durable record of the log turns bad while the node is down. @returns whether there was one */
+  rotLog(node: SimNode, rng: Rng): boolean {
+    this.#registry.disksLost = true;
+    this.#registry.highWaters.replaced(node.name);
+    return node.disk.rotLog(rng);
   }
 
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
@@ -313,7 +322,7 @@ export class Federation {
     this.#scheduler.note(`${node.name} dies: ${message.split("\n")[0]}`);
     if (!diskSays(error, node)) this.failures.push(`${node.name} died: ${message}`);
     this.crash(node, "kill");
-    if (node.disk.flipped.size > 0 && message.includes(CORRUPT)) this.onCorrupt(node);
+    if (node.disk.lies && message.includes(CORRUPT)) this.onCorrupt(node);
     else this.#scheduler.after(500, () => this.start(node));
   }
 
@@ -329,7 +338,11 @@ export class Federation {
   onCorrupt: (node: SimNode) => void = () => {};
 
   #settings(name: string): EngineSettings {
+    const federation = this;
     return {
+      get collectPaceMs() {
+        return federation.collectPaceMs;
+      },
       name,
       zone: "",
       weight: 1,
@@ -343,6 +356,7 @@ export class Federation {
       consistency: "quorum",
       syncIntervalMs: this.#profile.syncIntervalMs,
       strictStart: false,
+      logRetentionMs: 30 * 24 * 3_600_000,
     };
   }
 
@@ -360,7 +374,7 @@ const CORRUPT = "does not match its checksum";
 /** The disk refused, or lied and was caught: no fault of the product. */
 function diskSays(error: unknown, node: SimNode): boolean {
   const message = reasons(error).join(": ");
-  return /EIO|ENOSPC/.test(message) || (node.disk.flipped.size > 0 && message.includes(CORRUPT));
+  return /EIO|ENOSPC/.test(message) || (node.disk.lies && message.includes(CORRUPT));
 }
 
 /** The messages of an error and of all that caused it. */

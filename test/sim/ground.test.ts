@@ -510,6 +510,27 @@ describe("the simulated disk", () => {
     expect(disk.flipped.size).toBe(0);
   });
 
+  it("may drop from its log any one batch that was durable, and keeps what came after it", async () => {
+    const kept = new Set<string>();
+    for (let seed = 0; seed < 20; seed++) {
+      const scheduler = new Scheduler();
+      const disk = new SimDisk(scheduler, new Rng(5), fast);
+      expect(disk.rotLog(new Rng(seed))).toBe(false);
+      const db = disk.open();
+      await db.open();
+      for (const key of ["a", "b", "c"]) {
+        void db.batch(entry(key), SYNC);
+        await scheduler.run(scheduler.now + 10);
+      }
+      disk.kill();
+      expect(disk.lies).toBe(false);
+      expect(disk.rotLog(new Rng(seed))).toBe(true);
+      expect(disk.lies).toBe(true);
+      kept.add((await keysOf(disk)).join(""));
+    }
+    expect([...kept].sort()).toEqual(["ab", "ac", "bc"]);
+  });
+
   it("can be copied and put back as it was", async () => {
     const disk = await filled(2);
     const copy = disk.copy();

@@ -1,9 +1,10 @@
 import { encode } from "cborg";
 import { describe, expect, it } from "vitest";
+import { protect } from "../../node/store/keyspace.ts";
 import { HighWaters } from "./high-waters.ts";
 
-const row = (value: unknown): Uint8Array => Uint8Array.of(0, 0, 0, 0, ...encode(value));
-const born = (incarnation = "a".repeat(32)): [string, Uint8Array] => ["!incarnation", Uint8Array.of(0, 0, 0, 0, ...Buffer.from(incarnation))];
+const row = (value: unknown): Uint8Array => protect(encode(value));
+const born = (incarnation = "a".repeat(32)): [string, Uint8Array] => ["!incarnation", protect(Buffer.from(incarnation))];
 const layout = (version: number): Uint8Array => row([1, version, "f".repeat(32), 2]);
 const ALICE = "ABCDEFGHIJKLMNOPQRSTUV";
 const BOB = "BBCDEFGHIJKLMNOPQRSTUV";
@@ -77,6 +78,16 @@ describe("what never goes back on a disk", () => {
     expect([reborn, empty, copied].flatMap(complaints)).toEqual([]);
     copied.wrote("alice", new Map([["!clock", row([49, 0])]]), true);
     expect(complaints(copied)).toHaveLength(1);
+  });
+
+  it("is not asked of a row whose checksum is wrong: the node must notice that itself", () => {
+    const high = disk(["!clock", [100, 2]]);
+    const lower = row([99, 0]);
+    lower[0] = (lower[0] as number) ^ 1;
+    high.found("alice", new Map([born(), ["!clock", lower]]));
+    expect(complaints(high)).toEqual([]);
+    high.wrote("alice", new Map([["!clock", row([100, 1])]]), true);
+    expect(complaints(high)).toHaveLength(1);
   });
 
   it("may go with a partition that is dropped as a whole", () => {

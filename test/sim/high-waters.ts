@@ -5,6 +5,7 @@
  */
 import { decode } from "cborg";
 import type { Violation } from "./history.ts";
+import { isIntact } from "./raw-store.ts";
 import type { Entries } from "./sim-disk.ts";
 
 /** One row's values by name; each may only rise, and none may go. */
@@ -52,6 +53,8 @@ export class HighWaters {
 
   #row(where: string, disk: Disk, key: string, value: Uint8Array | undefined, durable: boolean): void {
     const before = disk.rows.get(key);
+    // A disk that lies is found out by its checksum, or not read at all.
+    if (value !== undefined && !isIntact(value)) return;
     const after = value === undefined ? undefined : valuesIn(key, value);
     if (before === undefined && after === undefined) return;
     for (const [name, had] of before ?? []) {

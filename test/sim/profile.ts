@@ -27,7 +27,7 @@ export interface Profile {
 export const RESONANCE_DECAY = 0.85;
 
 /** Faults that no run draws until the product has an answer to them: take a kind out, and every seed may meet it. */
-export const NOT_DRAWN: ReadonlySet<FaultKind> = new Set<FaultKind>(["flip", "clone"]);
+export const NOT_DRAWN: ReadonlySet<FaultKind> = new Set<FaultKind>(["log-rot", "clone"]);
 
 /** @param nodeCount undefined: drawn, mostly three */
 export function drawProfile(rng: Rng, nodeCount?: number): Profile {

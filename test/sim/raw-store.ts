@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { decode } from "cborg";
 
 /** What one node's disk holds, read byte by byte without the product's code: only the table of node/store/keyspace.ts is shared knowledge. */
@@ -76,10 +77,19 @@ export function readRawStore(disk: ReadonlyMap<string, Uint8Array>): RawStore {
   return { frontiers, marks, log, sealed, records, keys, layout, clock };
 }
 
+/** How many own the partitions of a layout that serves now, and how many full copies they keep. */
+export function ownersIn(layout: Uint8Array): { readonly members: number; readonly factor: number } {
+  const row = decode(payload(layout)) as [format: number, version: number, ...rest: unknown[]];
+  if (row[0] === 1) return { factor: row[3] as number, members: (row[7] as unknown[]).length };
+  const [factor, members] = row[5] as [number, unknown[]];
+  return { factor, members: members.length };
+}
+
 /** How far a disk's witness has seen a stream; 0 when it is no witness of it. */
 export function markIn(disk: ReadonlyMap<string, Uint8Array>, partition: string, writer: string): number {
   const row = disk.get(`w/${partition.padStart(3, "0")}`);
-  return row === undefined ? 0 : (headsIn(row).get(writer)?.seq ?? 0);
+  if (row === undefined || !isIntact(row)) return 0;
+  return headsIn(row).get(writer)?.seq ?? 0;
 }
 
 /** Totals of a concept's record, less what keys that ran more than once added too much. */
@@ -141,6 +151,11 @@ function pairIn(value: Uint8Array): [Uint8Array, Uint8Array] {
   const bytes = payload(value);
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0);
   return [bytes.subarray(4, 4 + length), bytes.subarray(4 + length)];
+}
+
+/** Whether the stored checksum is right: what lies holds nothing. */
+export function isIntact(value: Uint8Array): boolean {
+  return value.byteLength >= 4 && new DataView(value.buffer, value.byteOffset).getUint32(0) === crc32(payload(value));
 }
 
 /** Behind the checksum. */

@@ -40,6 +40,7 @@ export interface RunResult {
 
 /** How long forming a federation may take when nothing is broken, ms. */
 const FORMATION_MS = 30_000;
+const FLOORS_MS = 5000;
 /** How long after the last fault everybody may need to hold everything, ms. */
 const CONVERGENCE_MS = 60_000;
 
@@ -99,7 +100,7 @@ class Run {
     const doors = nodes.map((node) => this.#federation.door(node));
     this.#workload = new Workload(this.#scheduler, doors, this.#profile.workload, plan, (operation) => {
       const disks = nodes.map((node) => node.disk.durable());
-      this.#violations.push(...checkAcknowledged(operation, keyOf(operation), this.#registry, disks, this.#profile.replicationFactor));
+      this.#violations.push(...checkAcknowledged(operation, keyOf(operation), this.#registry, disks));
     });
   }
 
@@ -126,6 +127,9 @@ class Run {
       if (!(await this.#beBorn()) || this.#profile.birth?.disksLost) return;
       await this.#work();
       if (!(await this.#formed("after everything had healed"))) return;
+      // No new floors, and those whose rounds are under way get their numbers.
+      this.#federation.collectPaceMs = Number.POSITIVE_INFINITY;
+      await this.#scheduler.run(this.#scheduler.now + FLOORS_MS);
       await this.#comeToRest();
       await this.#audit();
       await this.#comeToRest(); // a delta that was on no disk yet, only in flight, was not seen to be missing the first time

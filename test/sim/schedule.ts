@@ -47,6 +47,7 @@ export const FAULT_KINDS = [
   "read-eio",
   "full",
   "flip",
+  "log-rot",
   "lose-disk",
   "restore",
   "clone",

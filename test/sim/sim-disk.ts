@@ -76,6 +76,10 @@ export class SimDisk {
   #stalledUntil = 0;
   /** Keys whose stored bytes have changed by themselves. */
   readonly #flipped = new Set<string>();
+  /** What was durable when the disk was opened, and the batches since: they are in the log, all else in tables. */
+  #tables: ReadonlyMap<string, Uint8Array> = new Map();
+  #log: (readonly Operation[])[] = [];
+  #rotten = false;
   /** After a failed fsync LevelDB takes no write until it is opened again. */
   #broken: Error | undefined;
   watcher: DiskWatcher | undefined;
@@ -103,6 +107,8 @@ export class SimDisk {
     if (this.#open !== undefined) throw new Error("the disk is held by a running process");
     for (const batch of this.#unsynced) this.#settle(batch);
     this.#unsynced = [];
+    this.#tables = new Map(this.#synced);
+    this.#log = [];
     this.#open = new SimLevel(this);
     this.#open.load([...this.#synced].map(([name, value]) => putOf(name, value)));
     return this.#open;
@@ -151,6 +157,26 @@ export class SimDisk {
   /** Keys whose stored bytes turned and were not written again since. */
   get flipped(): ReadonlySet<string> {
     return this.#flipped;
+  }
+
+  /**
+   * A record of the log turns bad after it was fsynced, of a process that is gone. LevelDB's next process drops it in silence and keeps what came after it
+   * (test/contract/level-log.test.ts). @returns whether there was one
+   */
+  rotLog(rng: Rng): boolean {
+    if (this.#open !== undefined) throw new Error("the disk is held by a running process");
+    if (this.#log.length === 0) return false;
+    this.#log.splice(rng.int(this.#log.length), 1);
+    this.#synced.clear();
+    for (const [name, value] of this.#tables) this.#synced.set(name, value);
+    for (const batch of this.#log) applyTo(this.#synced, batch);
+    this.#rotten = true;
+    return true;
+  }
+
+  /** Something durable is not what was written: flipped and not written again, or dropped from the log. */
+  get lies(): boolean {
+    return this.#rotten || this.#flipped.size > 0;
   }
 
   /** What `cp -r` of the volume would give now. */
@@ -205,6 +231,9 @@ export class SimDisk {
   lose(): void {
     this.#synced.clear();
     this.#flipped.clear();
+    this.#rotten = false;
+    this.#tables = new Map();
+    this.#log = [];
     this.#unsynced = [];
     this.#full = false;
     this.#readsFail = false;
@@ -305,6 +334,7 @@ export class SimDisk {
 
   #settle(batch: readonly Operation[]): void {
     applyTo(this.#synced, batch);
+    this.#log.push(batch);
     if (this.#flipped.size > 0) for (const { name } of batch) this.#flipped.delete(name);
   }
 

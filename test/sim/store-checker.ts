@@ -11,7 +11,19 @@ import { encodeRecord, KIND_CODES } from "../../protocol/graph/record.ts";
 import type { GraphRecord, Kind, RecordOf } from "../../protocol/graph/records.ts";
 import { HighWaters } from "./high-waters.ts";
 import type { Operation, Violation } from "./history.ts";
-import { conceptCount, linkMass, markIn, type RawDecay, type RawDelta, type RawStore, rawDecayed, rawDelta, rawHeaderOf } from "./raw-store.ts";
+import {
+  conceptCount,
+  isIntact,
+  linkMass,
+  markIn,
+  ownersIn,
+  type RawDecay,
+  type RawDelta,
+  type RawStore,
+  rawDecayed,
+  rawDelta,
+  rawHeaderOf,
+} from "./raw-store.ts";
 import type { Entries } from "./sim-disk.ts";
 
 const base64url = (bytes: Uint8Array | string): string => hash("sha256", bytes, "base64url");
@@ -64,6 +76,7 @@ export class Registry {
         if (key.startsWith("s/")) this.#forgot(where, key);
         continue;
       }
+      if (!isIntact(value)) continue; // a bit has turned, and the node will notice or not read it
       if (key.startsWith("d/") || key.startsWith("s/")) this.#delta(where, key, value);
       else if (key === "!layout" || key.startsWith("l/")) this.#sawLayout(where, value.subarray(4));
     }
@@ -129,6 +142,16 @@ export class Registry {
   }
 }
 
+/** While the layout changes nodes go by different ones: the smallest group that any of them may have counted with. */
+function leastGroup(disks: readonly Disk[]): { readonly replicas: number; readonly quorum: number } {
+  const layouts = disks.map((disk) => disk.get("!layout")).filter((layout) => layout !== undefined && isIntact(layout)) as Uint8Array[];
+  const groups = layouts.map(ownersIn).map(({ factor, members }) => {
+    const size = Math.min(2 * factor - 1, members);
+    return { replicas: Math.min(factor, members), quorum: Math.floor(size / 2) + 1 };
+  });
+  return { replicas: Math.min(...groups.map(({ replicas }) => replicas)), quorum: Math.min(...groups.map(({ quorum }) => quorum)) };
+}
+
 /** Of a delta `partition/writer/seq`, how keys end that are about it. */
 function rowOf(name: string): string {
   const [partition, writer, seq] = name.split("/") as [string, string, string];
@@ -139,9 +162,8 @@ function rowOf(name: string): string {
 const MAY_CHANGE_NOTHING: ReadonlySet<Operation["kind"]> = new Set(["edit", "delete", "unlearn"]);
 
 /** Checker P1, at the very moment of an acknowledgement: that many disks have it durably, a full copy among them. */
-export function checkAcknowledged(operation: Operation, key: string, registry: Registry, disks: readonly Disk[], factor: number): Violation[] {
-  const replicas = Math.min(factor, disks.length);
-  const quorum = Math.floor(Math.min(2 * factor - 1, disks.length) / 2) + 1;
+export function checkAcknowledged(operation: Operation, key: string, registry: Registry, disks: readonly Disk[]): Violation[] {
+  const { replicas, quorum } = leastGroup(disks);
   const found: string[] = [];
   for (const name of registry.executionsOf(operation.tenant, key)) {
     const [partition, writer, seq] = name.split("/") as [string, string, string];
@@ -427,7 +449,7 @@ function materialise(partition: number, deltas: readonly RawDelta[]): Map<string
   const state: RecordState = {
     record: <K extends Kind>(tenant: string, kind: K, id: string) => records.get(keyOf(tenant, kind, id)) as RecordOf<K> | undefined,
   };
-  for (const raw of deltas) {
+  for (const raw of floorsLast(deltas)) {
     const delta = parseDelta(raw.bytes, raw.bodyBytes);
     const same = byKey.get(raw.key) ?? [];
     for (const change of applyDelta(delta, state, same)) {
@@ -437,6 +459,26 @@ function materialise(partition: number, deltas: readonly RawDelta[]): Map<string
     byKey.set(raw.key, [...same, delta]);
   }
   return new Map([...records].map(([key, record]) => [key, Buffer.from(encodeRecord(record)).toString("latin1")]));
+}
+
+/** The same order, but that a delta with a floor, and what follows it in its stream, waits until all the floor covers is there: before that it is a gap. */
+function floorsLast(deltas: readonly RawDelta[]): RawDelta[] {
+  const out: RawDelta[] = [];
+  const held = new Map<string, number>();
+  let waiting = [...deltas];
+  for (let before = -1; waiting.length > 0 && before !== waiting.length; ) {
+    before = waiting.length;
+    waiting = waiting.filter((delta) => {
+      const covered = delta.entries.every(
+        ([op, frontier]) => op !== "fr" || (frontier as [string, number][]).every(([writer, seq]) => (held.get(writer) ?? 0) >= seq),
+      );
+      if (!covered || (held.get(delta.writer) ?? 0) !== delta.seq - 1) return true;
+      held.set(delta.writer, delta.seq);
+      out.push(delta);
+      return false;
+    });
+  }
+  return out;
 }
 
 function firstDifference(a: ReadonlyMap<string, string> = new Map(), b: ReadonlyMap<string, string> = new Map()): string | undefined {

@@ -6,7 +6,7 @@
  */
 import { decodeWire } from "../../protocol/codec.ts";
 import type { Consensus, ConsensusEffect, ConsensusInput, ConsensusOptions } from "../../protocol/consensus.ts";
-import { decodeConsensusMessage, encodeConsensusMessage } from "../../protocol/consensus-message.ts";
+import { type ConsensusMessage, decodeConsensusMessage, encodeConsensusMessage } from "../../protocol/consensus-message.ts";
 import type { FederationId, Incarnation, NodeId } from "../../protocol/ids.ts";
 import { decodeLayout, encodeLayout, type Layout, layoutHash, layoutOf, type Member, memberOf, votersOf } from "../../protocol/layout.ts";
 import { type Change, done, joint, ownersAfter, relisted, staged, stepBetween, stopped } from "../../protocol/layout-change.ts";
@@ -14,7 +14,7 @@ import { CONSENSUS_STATE_MAX_BYTES } from "../../protocol/limits.ts";
 import { chanceOf } from "./formation-schedule.ts";
 
 export type ConsensusClass = new (options: ConsensusOptions) => Consensus;
-export type Verdict = "at rest" | "two layouts" | "not a step" | "a living member was unlisted" | "stuck";
+export type Verdict = "at rest" | "two layouts" | "not a step" | "a living member was unlisted" | "unreadable" | "stuck";
 
 interface Machine {
   readonly name: string;
@@ -34,6 +34,8 @@ interface Machine {
 }
 
 interface Letter {
+  readonly sender: Machine;
+  /** As which it was sent. */
   readonly from: Member["writer"];
   readonly to: NodeId;
   readonly kind: "consensus" | "layout";
@@ -46,20 +48,25 @@ const WEIGHTS = {
   "deliver twice": 5,
   drop: 4,
   written: 30,
-  adopt: 6,
+  adopt: 2,
   tick: 14,
   "tick late": 5,
   wish: 8,
-  evidence: 5,
-  "false alarm": 0.5,
+  evidence: 8,
+  "false alarm": 1.5,
   seen: 1,
-  "may vote": 3,
-  "power cut": 1.5,
-  "lose disk": 0.7,
-  start: 3,
+  "may vote": 2,
+  "power cut": 4,
+  "lose disk": 1.5,
+  start: 8,
+  cut: 5,
+  join: 3,
 };
 type Event = keyof typeof WEIGHTS;
 const EVENTS = Object.keys(WEIGHTS) as Event[];
+
+/** In some of the schedules all want something else at the same time, nobody loses a disk, and no decision is adopted before the faults heal. */
+const CROWD_WEIGHTS = { adopt: 0, wish: 0, evidence: 0, "false alarm": 0, seen: 0, "may vote": 0, "lose disk": 0, "tick late": 4, start: 30 };
 
 const NAMES = ["alice", "bob", "carol", "dave", "erin", "frank"];
 const HEAL_ROUNDS_MAX = 2_000;
@@ -68,6 +75,7 @@ const LETTERS_MAX = 300;
 export class ConsensusSchedule {
   readonly #chance: () => number;
   readonly #machineClass: ConsensusClass;
+  readonly #crowd: boolean;
   readonly #machines: Machine[];
   readonly #base: Layout;
   /** Who may lose a disk, and who may believe that somebody did without it being so. */
@@ -80,14 +88,19 @@ export class ConsensusSchedule {
   readonly #versions = new Map<number, Layout>();
   #verdict: Verdict | undefined;
   #letters: Letter[] = [];
+  /** Whose letters, to and from, are held up. */
+  readonly #alone = new Set<Machine>();
   /** Rounds of the healed phase that were needed. */
   rounds = 0;
 
   constructor(seed: number, machineClass: ConsensusClass) {
     this.#chance = chanceOf(seed);
     this.#machineClass = machineClass;
-    this.#weights = Object.fromEntries(EVENTS.map((event) => [event, WEIGHTS[event] * 8 ** (2 * this.#chance() - 1)])) as Record<Event, number>;
-    const count = this.#pick([1, 2, 2, 3, 3, 3, 4, 4, 5]);
+    this.#crowd = this.#chance() < 0.3;
+    const spread = this.#crowd ? 3 : 8;
+    const weights = this.#crowd ? { ...WEIGHTS, ...CROWD_WEIGHTS } : WEIGHTS;
+    this.#weights = Object.fromEntries(EVENTS.map((event) => [event, weights[event] * spread ** (2 * this.#chance() - 1)])) as Record<Event, number>;
+    const count = this.#pick(this.#crowd ? [3, 3, 3, 4, 5] : [1, 2, 2, 3, 3, 3, 4, 4, 5]);
     const identities = NAMES.map((name) => ({ name, node: `node-of-${name}` as NodeId, incarnations: [this.#hex() as Incarnation] }));
     const members = identities.slice(0, count).map(({ name, node, incarnations }) => this.#member(name, node, incarnations[0]!));
     const first = layoutOf({
@@ -102,7 +115,7 @@ export class ConsensusSchedule {
     const joiner = identities[count]!;
     const member = this.#member(joiner.name, joiner.node, joiner.incarnations[0]!);
     const stage = staged(first, ownersAfter(first, { op: "add", member })!, "c0");
-    this.#base = this.#pick([first, first, stage, joint(stage)]);
+    this.#base = this.#crowd ? first : this.#pick([first, first, stage, joint(stage)]);
     this.#versions.set(this.#base.version, this.#base);
     this.#machines = identities.slice(0, count + 1).map((identity) => ({
       ...identity,
@@ -136,10 +149,14 @@ export class ConsensusSchedule {
     deliver: () => this.#deliver(false),
     "deliver twice": () => this.#deliver(true),
     drop: () => this.#drop(),
-    written: (machine) => this.#written(machine),
+    written: () => this.#writtenOne(),
     adopt: (machine) => this.#adopt(machine),
     tick: (machine) => this.#tick(machine, 50 + this.#chance() * 1_500),
-    "tick late": (machine) => this.#tick(machine, 60_000),
+    "tick late": (machine) => {
+      // Long enough for a pause to be drawn, and over.
+      this.#tick(machine, 60_000);
+      this.#tick(machine, 60_000);
+    },
     wish: (machine) => this.#wish(machine, this.#drawWish(machine)),
     evidence: (machine, other) => this.#showLoss(machine, other),
     "false alarm": (_, other) => this.#falseAlarm(other),
@@ -148,6 +165,8 @@ export class ConsensusSchedule {
     "power cut": (machine) => this.#powerCut(machine),
     "lose disk": (machine) => this.#loseDisk(machine),
     start: (machine) => this.#start(machine),
+    cut: (machine) => this.#alone.add(machine),
+    join: (machine) => this.#alone.delete(machine),
   };
 
   #draw(): Event {
@@ -160,6 +179,7 @@ export class ConsensusSchedule {
   }
 
   #heal(): Verdict {
+    this.#alone.clear();
     for (this.rounds = 1; this.rounds <= HEAL_ROUNDS_MAX; this.rounds++) {
       for (const machine of this.#machines) {
         this.#start(machine);
@@ -202,10 +222,17 @@ export class ConsensusSchedule {
     machine.known = new Map();
     const self = this.#member(machine.name, machine.node, machine.incarnations.at(-1)!).writer;
     machine.running = new this.#machineClass({ self, layout: machine.layout, persisted: machine.disk });
-    if (this.#chance() < 0.7) this.#step(machine, { type: "may vote", mayVote: true });
+    if (this.#crowd || this.#chance() < 0.9) this.#step(machine, { type: "may vote", mayVote: true });
+    if (this.#crowd) this.#wish(machine, { layout: this.#change(machine), without: "" });
+    else if (this.#chance() < 0.8) this.#wish(machine, this.#drawWish(machine));
   }
 
   #powerCut(machine: Machine): void {
+    this.#stop(machine);
+    if (this.#chance() < 0.5) this.#start(machine);
+  }
+
+  #stop(machine: Machine): void {
     // What was being written may be there or not.
     if (machine.writing !== undefined && this.#chance() < 0.5) machine.disk = machine.writing.state;
     if (machine.adopting !== undefined && this.#chance() < 0.5) machine.layout = machine.adopting;
@@ -216,7 +243,7 @@ export class ConsensusSchedule {
 
   #loseDisk(machine: Machine): void {
     if (!this.#lossy.includes(machine)) return;
-    this.#powerCut(machine);
+    this.#stop(machine);
     machine.disk = undefined;
     // As a gateway it holds whatever layout a member told it.
     machine.layout = this.#base;
@@ -227,6 +254,11 @@ export class ConsensusSchedule {
   #tick(machine: Machine, ms: number): void {
     machine.now += ms;
     this.#step(machine, { type: "tick", now: machine.now, random: this.#chance() });
+  }
+
+  #writtenOne(): void {
+    const writing = this.#machines.filter((machine) => machine.writing !== undefined);
+    if (writing.length > 0) this.#written(this.#pick(writing));
   }
 
   #written(machine: Machine): void {
@@ -270,8 +302,8 @@ export class ConsensusSchedule {
 
   /** One alone is wrong about a loss. Two of two are not enough to notice. */
   #falseAlarm(other: Machine): void {
-    const voters = votersOf(this.#gullible.layout);
-    if (this.#gullible.running === undefined || voters.length < 3 || !voters.some(({ name }) => name === other.name)) return;
+    const { running, layout } = this.#gullible;
+    if (running === undefined || layout.members.length < 3 || !votersOf(layout).some(({ name }) => name === other.name)) return;
     const incarnation = this.#hex() as Incarnation;
     this.#gullible.known.set(other.name, incarnation);
     this.#step(this.#gullible, { type: "fresh", name: other.name, node: other.node, incarnation });
@@ -336,21 +368,35 @@ export class ConsensusSchedule {
   #post(from: Machine, to: NodeId, kind: Letter["kind"], bytes: Uint8Array): void {
     if (this.#letters.length >= LETTERS_MAX) this.#drop();
     const { writer } = this.#member(from.name, from.node, from.incarnations.at(-1)!);
-    this.#letters.push({ from: writer, to, kind, bytes });
+    this.#letters.push({ sender: from, from: writer, to, kind, bytes });
   }
 
   #deliver(again: boolean): void {
     const letter = this.#takeLetter(again);
     const machine = letter && this.#machines.find(({ node }) => node === letter.to);
-    if (letter === undefined || machine?.running === undefined) return;
+    if (letter === undefined || machine === undefined) return;
+    if (machine.running === undefined || this.#alone.has(machine) || this.#alone.has(letter.sender)) {
+      if (!again && this.#chance() < 0.9) this.#letters.push(letter);
+      return;
+    }
     if (letter.kind === "layout") {
       const layout = decodeLayout(letter.bytes);
       if (layout.version > machine.layout.version && layout.version > (machine.adopting?.version ?? 0)) machine.adopting = layout;
       return;
     }
-    const message = decodeConsensusMessage(letter.bytes);
+    const message = this.#read(letter.bytes);
+    if (message === undefined) return;
     if (message.version <= machine.layout.version) this.#hail(machine);
     this.#step(machine, { type: "message", from: letter.from, message });
+  }
+
+  #read(bytes: Uint8Array): ConsensusMessage | undefined {
+    try {
+      return decodeConsensusMessage(bytes);
+    } catch {
+      this.#verdict = "unreadable";
+      return undefined;
+    }
   }
 
   #drop(): void {
@@ -363,8 +409,9 @@ export class ConsensusSchedule {
   }
 
   #step(machine: Machine, input: ConsensusInput): void {
-    if (machine.running === undefined) return;
-    for (const effect of machine.running.step(input)) this.#perform(machine, effect);
+    const { running } = machine;
+    if (running === undefined) return;
+    for (const effect of running.step(input)) if (machine.running === running) this.#perform(machine, effect);
   }
 
   #perform(machine: Machine, effect: ConsensusEffect): void {
@@ -375,12 +422,20 @@ export class ConsensusSchedule {
         break;
       case "send":
         this.#post(machine, effect.to, "consensus", encodeConsensusMessage(effect.message));
+        if (this.#crowd) this.#strike(machine, effect.message.type);
         break;
       case "decided":
         this.#judge(effect.layout);
         if (effect.layout.version > (machine.adopting?.version ?? 0)) machine.adopting = effect.layout;
         break;
     }
+  }
+
+  /** A fault just when it hurts: once a value is chosen, and once a promise is given. */
+  #strike(machine: Machine, type: ConsensusMessage["type"]): void {
+    if (this.rounds > 0) return;
+    if (type === "propose" && this.#chance() < 0.3) this.#alone.add(machine);
+    if ((type === "promise" || type === "yes") && this.#chance() < 0.1) this.#powerCut(machine);
   }
 
   #judge(layout: Layout): void {

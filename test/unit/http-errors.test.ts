@@ -281,6 +281,25 @@ describe("over a real socket", () => {
     ).toMatch(/^HTTP\/1\.1 413 /);
   });
 
+  it("answers a request whose end arrives while it closes as it would have before", async () => {
+    const late = await createApi();
+    await late.app.listen({ host: "127.0.0.1", port: 0 });
+    const socket = connect((late.app.server.address() as { port: number }).port, "127.0.0.1");
+    let answer = "";
+    socket.on("data", (part) => {
+      answer += part;
+    });
+    const ended = new Promise((done) => socket.once("close", done));
+    socket.write("GET /v1/memories/mem_1 HTTP/1.1\r\nhost: x\r\n");
+    await new Promise((done) => setTimeout(done, 50));
+    const closed = late.app.close();
+    await new Promise((done) => setTimeout(done, 50));
+    socket.write("\r\n");
+    await Promise.all([ended, closed]);
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    expect(answer).toMatch(/connection: close/i);
+  });
+
   it("gives slow clients a bounded time", async () => {
     api = await createApi();
     expect([api.app.server.headersTimeout, api.app.server.requestTimeout, api.app.server.keepAliveTimeout]).toEqual([10_000, 60_000, 72_000]);

@@ -51,7 +51,11 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   CARDS_FRAME_MAX_BYTES: "test/unit/net-frames.test.ts",
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",
   PULLS_MAX: "test/unit/catch-up.test.ts",
+  PULLS_A_PEER_MAX: "test/unit/catch-up.test.ts",
+  PULLS_WAITING_MAX: "test/unit/catch-up.test.ts",
   SERVES_MAX: "here",
+  SERVED_DELTAS_MAX: "test/unit/outbox.test.ts",
+  SERVED_MAX_BYTES: "test/unit/outbox.test.ts",
   SNAPSHOTS_SERVED_MAX: "test/contract/snapshots.test.ts",
   SNAPSHOT_PART_MAX_BYTES: "test/contract/snapshots.test.ts",
   COPIES_MAX: "test/contract/snapshots.test.ts",
@@ -227,6 +231,8 @@ async function engineOfAlice() {
       consistency: "quorum",
       syncIntervalMs: 5000,
       strictStart: false,
+      logRetentionMs: 1e12,
+      collectPaceMs: 1e9,
     },
     onFatal: (error) => {
       throw error;

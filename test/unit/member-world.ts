@@ -3,7 +3,7 @@
  * the disks and time are moved by hand: `settle` lets everything arrive and every disk keep up, `pass` lets time go by as well. What an engine does with
  * effects (adopting a layout that a peer told, counting, copying, dropping) is done here in the plainest way.
  */
-import { type Hlc, HLC_ZERO, laterHlc } from "../../protocol/clock.ts";
+import { HLC_ZERO, type Hlc, laterHlc } from "../../protocol/clock.ts";
 import type { Delta } from "../../protocol/delta.ts";
 import type { Batch, Effect, Proposal } from "../../protocol/effects.ts";
 import { encodeFrame, openFrame } from "../../protocol/frame.ts";
@@ -115,6 +115,7 @@ export class Site {
   replica: Replica;
   clockErrorMs: number;
   readonly #options: SiteOptions;
+  readonly #toldRevisions = new Map<WriterId, number>();
   #requests = 0;
 
   constructor(member: Member, layout: Layout, options: SiteOptions = {}, disk = new Disk()) {
@@ -134,6 +135,7 @@ export class Site {
 
   #started(now: number): Replica {
     const { disk, member } = this;
+    this.#toldRevisions.clear();
     const count = disk.starts.push(`${disk.starts.length}${member.name}`.padEnd(32, "0").replace(/[^0-9a-f]/g, "a"));
     return new Replica({
       writer: member.writer,
@@ -152,6 +154,17 @@ export class Site {
       strictStart: this.#options.strictStart ?? false,
       secrets: ["a-secret"],
     });
+  }
+
+  /** What others told goes to disk when it has changed. */
+  writeTold(): void {
+    for (const { writer } of votersOf(this.layout)) {
+      const revision = this.replica.toldRevision(writer);
+      const told = this.#toldRevisions.get(writer) === revision ? undefined : this.replica.toldBy(writer);
+      if (told === undefined) continue;
+      this.#toldRevisions.set(writer, revision);
+      this.disk.told.set(writer, told);
+    }
   }
 
   wall(now: number): number {
@@ -203,6 +216,9 @@ export class World {
   loses: (message: Sent) => boolean = () => false;
   /** Whether a node that goes by an older layout hears of the newer. */
   tellsLayouts = true;
+  /** Snapshots take until finishSnapshots. */
+  snapshotsAreSlow = false;
+  readonly #snapshots: { readonly at: Site; readonly partition: Partition }[] = [];
   now = 0;
 
   constructor(members: readonly Member[], layout: Layout, options: Record<string, SiteOptions> = {}) {
@@ -282,10 +298,7 @@ export class World {
       this.now = Math.min(end, this.now + TICK_MS);
       for (const site of this.sites.values()) {
         this.do(site, site.replica.tick(this.now, site.wall(this.now)));
-        for (const member of votersOf(site.layout)) {
-          const told = site.replica.toldBy(member.writer);
-          if (told !== undefined) site.disk.told.set(member.writer, told);
-        }
+        site.writeTold();
       }
       this.settle();
     }
@@ -320,13 +333,25 @@ export class World {
     return encodeFrame({ federation, writer: from.member.writer, layoutVersion: version, layoutTag: layoutTag(from.layout) }, message);
   }
 
+  /** Those that are on their way arrive. */
+  finishSnapshots(): void {
+    for (const { at, partition } of this.#snapshots.splice(0)) {
+      const [source] = at.replica.snapshotSources(partition);
+      const heads = at.disk.copyOf(this.at(this.#named(source as NodeId)).disk, partition);
+      this.do(at, at.replica.fetched(partition, heads, at.disk.highWater, this.now));
+    }
+  }
+
   do(at: Site, effects: readonly Effect[]): void {
     for (const effect of effects) this.#perform(at, effect);
   }
 
   #perform(at: Site, effect: Effect): void {
     const { name, writer } = at.member;
-    if (effect.type === "send") return this.#send(at, effect.to, effect.message);
+    if (effect.type === "send") {
+      this.#send(at, effect.to, effect.message);
+      return;
+    }
     if (effect.type === "push") {
       const message: Message = { type: "push", envelopes: effect.deltas.map(seal) };
       for (const to of effect.to) this.#send(at, to, message);
@@ -336,7 +361,8 @@ export class World {
       const { partition, to_seq } = effect;
       const envelopes = at.disk.interval(partition, effect.writer, effect.from, to_seq, effect.sealed);
       const to = at.replica.ownHeads(partition).find((head) => head.writer === effect.writer)?.seq ?? 0;
-      return this.#send(at, effect.to, { type: "repair", partition, writer: effect.writer, to, envelopes });
+      this.#send(at, effect.to, { type: "repair", partition, writer: effect.writer, to, envelopes });
+      return;
     }
     this.seen.push({ at: name, effect });
     if (effect.type === "behind" && this.tellsLayouts) this.adopt(at.layout, this.#named(effect.peer));
@@ -347,9 +373,8 @@ export class World {
       at.disk.hasCounted = true;
       this.do(at, at.replica.counted(this.now));
     } else if (effect.type === "fetch") {
-      const [source] = at.replica.snapshotSources(effect.partition);
-      const heads = at.disk.copyOf(this.at(this.#named(source as NodeId)).disk, effect.partition);
-      this.do(at, at.replica.fetched(effect.partition, heads, at.disk.highWater, this.now));
+      this.#snapshots.push({ at, partition: effect.partition });
+      if (!this.snapshotsAreSlow) this.finishSnapshots();
     } else if (effect.type === "drop") {
       at.disk.drop(effect.partition, effect.kind, writer);
       at.replica.dropped(effect.partition, effect.kind);

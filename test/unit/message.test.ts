@@ -49,6 +49,8 @@ const someMarks = fc.array(fc.record({ partition: somePartition, writer: someWri
 });
 const someStart = fc.record({ count: someCount, id: fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: 32, maxLength: 32 }) });
 const someEnvelopes = fc.array(fc.record({ headerBytes: someBytes, sealedBody: someBytes }), { maxLength: 4 });
+const inParts = <T extends object>(some: fc.Arbitrary<T>): fc.Arbitrary<T & { part: number; parts: number }> =>
+  fc.tuple(some, fc.nat(), fc.integer({ min: 1, max: REPORT_PARTS_MAX })).map(([message, at, parts]) => ({ ...message, part: at % parts, parts }));
 const someMessage: fc.Arbitrary<Message> = fc.oneof(
   fc.record({
     type: fc.constant("hello" as const),
@@ -84,24 +86,17 @@ const someMessage: fc.Arbitrary<Message> = fc.oneof(
     wall: someCount,
     secrets: fc.array(fc.string({ maxLength: SECRET_ID_MAX_CHARS }), { maxLength: SECRET_IDS_MAX }),
   }),
-  fc.record({
-    type: fc.constant("compare" as const),
-    start: fc.option(someStart),
-    layoutVersion: someCount,
-    heads: someHeads,
-    marks: someHeads,
-    own: someHeads,
-  }),
-  fc
-    .record({
-      type: fc.constant("report" as const),
-      id: someCount,
-      at: fc.nat(),
-      parts: fc.integer({ min: 1, max: REPORT_PARTS_MAX }),
+  inParts(
+    fc.record({
+      type: fc.constant("compare" as const),
+      start: fc.option(someStart),
+      layoutVersion: someCount,
       heads: someHeads,
-      marks: someMarks,
-    })
-    .map(({ at, ...report }) => ({ ...report, part: at % report.parts })),
+      marks: someHeads,
+      own: someHeads,
+    }),
+  ),
+  inParts(fc.record({ type: fc.constant("report" as const), id: someCount, heads: someHeads, marks: someMarks })),
   fc.record({ type: fc.constant("vote" as const), bytes: someBytes }),
   fc.record({ type: fc.constant("ready" as const), partitions: fc.array(somePartition, { maxLength: 257 }) }),
   fc.record({ type: fc.constant("snapshot-want" as const), partition: somePartition, id: someCount, after: someBytes }),
@@ -113,6 +108,10 @@ const someMessage: fc.Arbitrary<Message> = fc.oneof(
     rows: fc.array(fc.tuple(someBytes, someBytes), { maxLength: 5 }),
     last: fc.boolean(),
     refused: fc.constantFrom("" as const, "busy" as const, "gone" as const, "not_held" as const),
+  }),
+  fc.record({
+    type: fc.constant("sealed-under" as const),
+    others: fc.array(fc.tuple(fc.string({ maxLength: SECRET_ID_MAX_CHARS }), someCount), { maxLength: SECRET_IDS_MAX }),
   }),
 );
 
@@ -142,7 +141,7 @@ describe("a message", () => {
   });
 
   it.each([
-    ["a number nobody gave", [21, 1]],
+    ["a number nobody gave", [99, 1]],
     ["the number 0", [0]],
     ["a text for a number", ["push", []]],
     ["nothing in it", []],
@@ -189,7 +188,7 @@ describe("a message", () => {
     ["a start whose id is not 128 bits in hex", [14, [1, "5a".repeat(15)], 0, []]],
     ["a start in capitals", [14, [1, "5A".repeat(16)], 0, []]],
     ["a secret's id that is no text", [14, [1, "5a".repeat(16)], 0, [1]]],
-    ["a comparison with half a start", [15, [1], 0, [], [], []]],
+    ["a comparison with half a start", [15, 0, 1, [1], 0, [], [], []]],
     ["a report without a mark's first kept number", [16, 1, 0, 1, [], [[0, WRITER, 1, DELTAS[0]!.delta.hash]]]],
     ["a report whose mark says less than nothing is kept", [16, 1, 0, 1, [], [[0, WRITER, 1, DELTAS[0]!.delta.hash, -1]]]],
     ["a vote of text", [17, "yes"]],
@@ -226,9 +225,9 @@ describe("the bounds of a message", () => {
     const lists: readonly (readonly [one: Wire, wire: (list: Wire) => Wire])[] = [
       [head, (list) => [5, [], list]],
       [head, (list) => [9, 1, 0, [], list]],
-      [head, (list) => [15, null, 0, list, [], []]],
-      [head, (list) => [15, null, 0, [], list, []]],
-      [head, (list) => [15, null, 0, [], [], list]],
+      [head, (list) => [15, 0, 1, null, 0, list, [], []]],
+      [head, (list) => [15, 0, 1, null, 0, [], list, []]],
+      [head, (list) => [15, 0, 1, null, 0, [], [], list]],
       [head, (list) => [16, 1, 0, 1, list, []]],
       [kept, (list) => [16, 1, 0, 1, [], list]],
       [head, (list) => [20, 0, 1, list, [], true, 0]],
@@ -239,12 +238,16 @@ describe("the bounds of a message", () => {
     }
   });
 
-  it("lets a report have REPORT_PARTS_MAX parts and refuses one more, and a part beyond its own count", () => {
-    const report = (part: number, parts: number): Wire => [16, 1, part, parts, [], []];
-    expect(codeOf(() => messageFromWire(report(REPORT_PARTS_MAX - 1, REPORT_PARTS_MAX)))).toBe("nothing thrown");
-    expect(codeOf(() => messageFromWire(report(0, REPORT_PARTS_MAX + 1)))).toBe("TOO_LARGE");
-    expect(codeOf(() => messageFromWire(report(1, 1)))).toBe("TOO_LARGE");
-    expect(codeOf(() => messageFromWire(report(0, 0)))).toBe("TOO_LARGE");
+  it("lets a report and a comparison have REPORT_PARTS_MAX parts and refuses one more, and a part beyond their own count", () => {
+    for (const wire of [
+      (part: number, parts: number): Wire => [15, part, parts, null, 0, [], [], []],
+      (part: number, parts: number): Wire => [16, 1, part, parts, [], []],
+    ]) {
+      expect(codeOf(() => messageFromWire(wire(REPORT_PARTS_MAX - 1, REPORT_PARTS_MAX)))).toBe("nothing thrown");
+      expect(codeOf(() => messageFromWire(wire(0, REPORT_PARTS_MAX + 1)))).toBe("TOO_LARGE");
+      expect(codeOf(() => messageFromWire(wire(1, 1)))).toBe("TOO_LARGE");
+      expect(codeOf(() => messageFromWire(wire(0, 0)))).toBe("TOO_LARGE");
+    }
   });
 
   it("names SECRET_IDS_MAX secrets of SECRET_ID_MAX_CHARS each, and refuses one more of either", () => {
@@ -253,6 +256,10 @@ describe("the bounds of a message", () => {
     expect(codeOf(() => messageFromWire(introduce(many(SECRET_IDS_MAX, longest))))).toBe("nothing thrown");
     expect(codeOf(() => messageFromWire(introduce(many(SECRET_IDS_MAX + 1, longest))))).toBe("TOO_LARGE");
     expect(codeOf(() => messageFromWire(introduce([`${longest}f`])))).toBe("MALFORMED");
+    const sealedUnder = (others: Wire): Wire => [21, others];
+    expect(codeOf(() => messageFromWire(sealedUnder(many(SECRET_IDS_MAX, [longest, 1]))))).toBe("nothing thrown");
+    expect(codeOf(() => messageFromWire(sealedUnder(many(SECRET_IDS_MAX + 1, [longest, 1]))))).toBe("TOO_LARGE");
+    expect(codeOf(() => messageFromWire(sealedUnder([[`${longest}f`, 1]])))).toBe("MALFORMED");
   });
 
   it("lets everything be ready and refuses one partition more than there are", () => {

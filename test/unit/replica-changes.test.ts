@@ -1,11 +1,11 @@
 /** What a replica does while layouts change and members come back: several of them, speaking protocol version 2. */
 import { describe, expect, it } from "vitest";
-import type { Incarnation, Partition } from "../../protocol/ids.ts";
+import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { SYSTEM_PARTITION } from "../../protocol/ids.ts";
-import { groupOf, type Layout, type Member, type Owners, PARTITIONS } from "../../protocol/layout.ts";
+import { groupOf, type Layout, layoutOf, type Member, type Owners, PARTITIONS } from "../../protocol/layout.ts";
 import { done, joint, relisted, staged, stopped } from "../../protocol/layout-change.ts";
 import { CLOCK_AHEAD_MAX_MS, HEADS_STREAMS_MAX, WITNESS_SEALED_MAX_BYTES } from "../../protocol/limits.ts";
-import { ADDING, dave, erin, frank, isIn, MOVING, MOVING_JOINT, partitionWhere } from "./change-world.ts";
+import { ADDING, ADDING_JOINT, dave, erin, frank, isIn, MOVING, MOVING_JOINT, partitionWhere } from "./change-world.ts";
 import { Disk, World } from "./member-world.ts";
 import { alice, bob, carol, headOf, LAYOUT, PARTITION, stream } from "./replica-world.ts";
 
@@ -78,31 +78,40 @@ describe("three members that start", () => {
     expect(world.outcome("alice", 3)).toBe("2+0");
   });
 
-  it("report what takes more than one message in parts, and count with the last of them", () => {
-    const world = new World(three, LAYOUT);
-    const heads = Array.from({ length: HEADS_STREAMS_MAX + 1 }, (_, index) => {
-      const writer = `w${String(index).padStart(21, "0")}` as never;
-      return { partition: PARTITION, writer, seq: 1, hash: "h".repeat(43) };
-    });
-    for (const name of ["alice", "bob"]) {
-      const site = world.at(name);
-      for (const head of heads) site.disk.durable.heads.set(`${head.partition}/${head.writer}`, head);
+  it("report and compare what takes more than one message in parts, and only the last of them counts", () => {
+    const two = layoutOf({ ...LAYOUT, members: [alice, bob] });
+    const world = new World([alice, bob], two);
+    for (const site of world.sites.values()) {
+      for (let index = 0; index <= HEADS_STREAMS_MAX; index++) {
+        const writer = `w${String(index).padStart(21, "0")}` as WriterId;
+        site.disk.durable.heads.set(`${PARTITION}/${writer}`, { partition: PARTITION, writer, seq: 1, hash: "h".repeat(43) });
+      }
       site.restart(0);
     }
+    const losing = (type: "report" | "compare", at: number): void => {
+      world.loses = ({ message, from }) => from === "alice" && message.type === type && message.part === at;
+    };
+    const parts = (type: "report" | "compare") => world.messages(type, "alice", "bob").map((message) => `${message.part} of ${message.parts}`);
+    losing("report", 1);
     world.connect("alice", "bob");
-    world.loses = ({ message, from }) => from === "bob" && message.type === "report" && message.part === 1;
-    world.pass(2000);
-    expect(world.messages("report", "bob", "alice").map(({ part, parts }) => [part, parts])).toEqual([
-      [0, 2],
-      [1, 2],
-    ]);
-    expect(world.at("alice").replica.counting()).not.toContain(bob.writer);
+    world.pass(50);
+    expect(parts("report").slice(0, 2)).toEqual(["0 of 2", "1 of 2"]);
+    expect(world.at("bob").replica.counting()).toEqual([bob.writer]);
     world.loses = () => false;
-    world.cut("alice", "bob");
-    world.connect("alice", "bob");
-    world.settle();
-    expect(world.at("alice").replica.counting()).toContain(bob.writer);
-  });
+    world.restart("alice");
+    world.pass(50);
+    expect(world.at("bob").replica.counting()).toContain(alice.writer);
+    losing("compare", 0);
+    world.forgetWhatWasSeen();
+    world.restart("bob");
+    world.pass(50);
+    expect(parts("compare").slice(0, 2)).toEqual(["0 of 2", "1 of 2"]);
+    expect(world.at("bob").replica.standing).toBe("comparing");
+    world.loses = () => false;
+    world.pass(300);
+    expect(world.at("bob").replica.standing).toBe("counting");
+    // 40,000 heads go through frames some ten times.
+  }, 60_000);
 });
 
 describe("a member that starts again", () => {
@@ -173,6 +182,8 @@ describe("a member that starts again", () => {
     world.loses = ({ message }) => message.type === "introduce";
     for (const name of ["alice", "carol"]) world.at(name).disk.told.clear();
     world.restart("bob", older);
+    world.pass(100);
+    for (const name of ["alice", "carol"]) world.do(world.at(name), world.at(name).replica.compareWith(bob.node, world.now));
     world.settle();
     expect(older.log(PARTITION)).toHaveLength(1);
     world.loses = () => false;
@@ -254,6 +265,45 @@ describe("under another layout version", () => {
     world.adopt(stagedAgain(), "bob");
     world.settle();
     expect(world.outcome("alice", 1)).toBe("2+0");
+  });
+
+  it("each tells the other what it holds once both go by the version, whoever adopts it first, and no more than once", () => {
+    for (const [first, last] of [
+      ["alice", "bob"],
+      ["bob", "alice"],
+    ] as const) {
+      const world = World.atRest(three, LAYOUT);
+      world.tellsLayouts = false;
+      world.forgetWhatWasSeen();
+      world.adopt(stagedAgain(), first);
+      world.settle();
+      world.adopt(stagedAgain(), last);
+      world.settle();
+      for (const [from, to] of [
+        ["alice", "bob"],
+        ["bob", "alice"],
+      ] as const) {
+        expect(world.at(to).replica.counting()).toContain(world.at(from).member.writer);
+        expect(world.messages("report", from, to)).toHaveLength(1);
+      }
+    }
+  });
+
+  it("later than the first a peer of protocol version 1 counts for nothing: it cannot have adopted it", () => {
+    const world = new World(three, LAYOUT);
+    world.adopt(stagedAgain());
+    const { replica } = world.at("alice");
+    world.do(world.at("alice"), replica.peer(bob.node, bob.writer, 0, 1));
+    world.pass(5000);
+    expect([replica.standing, replica.counting()]).toEqual(["comparing", []]);
+    // Such a one as was connected before does not go on counting either.
+    const before = World.atRest(three, LAYOUT);
+    before.do(before.at("alice"), before.at("alice").replica.peer(bob.node, bob.writer, before.now, 1));
+    expect(before.at("alice").replica.counting()).toContain(bob.writer);
+    before.tellsLayouts = false;
+    before.adopt(stagedAgain(), "alice", "carol");
+    before.settle();
+    expect(before.at("alice").replica.counting().toSorted()).toEqual([alice.writer, carol.writer].sort());
   });
 
   it("nothing told before is kept: an acknowledgement of the version before does not complete a write that still waits", () => {
@@ -369,6 +419,31 @@ describe("while a change is staged", () => {
     expect(world.at("dave").holds("heads", partition)).toEqual({ [alice.writer]: 200 });
   });
 
+  it("a partition that is still on its way here as a snapshot when the change is done takes no write yet: its numbers would be lost with the old copy (P4)", () => {
+    const world = World.atRest(four, LAYOUT);
+    for (let request = 1; request <= 100; request++) world.propose("alice", partition, { request });
+    world.settle();
+    world.loses = ({ message, to }) => to === "dave" && message.type === "repair";
+    world.snapshotsAreSlow = true;
+    world.adopt(ADDING);
+    world.pass(1000);
+    expect(world.at("dave").replica.fetching()).toContain(partition);
+    world.adopt(ADDING_JOINT);
+    world.pass(1000);
+    world.adopt(done(ADDING_JOINT));
+    world.pass(1000);
+    expect(world.at("dave").replica.role(partition)).toBe("replica");
+    world.propose("dave", partition, { request: 1000, level: "one" });
+    expect(world.outcome("dave", 1000)).toBe("catching_up");
+    world.snapshotsAreSlow = false;
+    world.finishSnapshots();
+    world.pass(1000);
+    world.propose("dave", partition, { request: 1001 });
+    world.settle();
+    expect(world.outcome("dave", 1001)).toMatch(ANSWERED);
+    expect(world.at("dave").holds("heads", partition)).toEqual({ [alice.writer]: 100, [dave.writer]: 1 });
+  });
+
   it("is handed over once enough next owners hold what the old held; each that sees it says so to all", () => {
     const world = World.atRest(six, LAYOUT);
     for (let request = 1; request <= 3; request++) world.propose("alice", PARTITION, { request });
@@ -383,6 +458,15 @@ describe("while a change is staged", () => {
     world.pass(5000);
     expect(world.at(second.name).holds("heads", PARTITION)).toEqual({ [alice.writer]: 3 });
     for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
+  });
+
+  it("is handed over for one that starts again meanwhile, too: it is told what others have seen before", () => {
+    const world = World.atRest(six, MOVING);
+    for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
+    world.restart("alice");
+    world.pass(2000);
+    expect(world.at("alice").replica.standing).toBe("counting");
+    expect(world.at("alice").replica.notHandedOver()).toEqual([]);
   });
 
   it("is forgotten when the change is stopped: what the next owner copied it drops again", () => {
@@ -616,6 +700,34 @@ describe("a copy that is in no group any more", () => {
     expect(world.messages("digest").filter(({ reply }) => reply)).toEqual([]);
     expect(world.messages("digest").length).toBeGreaterThan(0);
     expect(world.messages("report")).toEqual([]);
+  });
+
+  it("of a witness that is a replica now says nothing of what it holds as one: a mark is no copy (P1)", () => {
+    const change = staged(LAYOUT, { members: [alice, carol, dave], replicationFactor: 2 }, "replace");
+    const turned = partitionWhere(change, (now, next) => isIn(now.witnesses, carol) && isIn(next.replicas, carol) && isIn(next.witnesses, dave));
+    const world = World.atRest(four, LAYOUT);
+    for (let request = 1; request <= 3; request++) world.propose("alice", turned, { request });
+    world.settle();
+    // It is slow to copy what it has only marked; the two others of the next group are enough.
+    world.loses = ({ message, to }) => to === "carol" && message.type === "repair";
+    world.adopt(change);
+    world.pass(1000);
+    world.adopt(joint(change));
+    world.pass(1000);
+    // Nor does it hear how far the other one is, so it keeps its marks and asks.
+    world.cut("carol", "dave");
+    world.adopt(done(joint(change)));
+    world.pass(3000);
+    expect(world.messages("ask", "carol", "alice").map(({ partition }) => partition)).toContain(turned);
+    expect(world.at("carol").holds("heads", turned)).toEqual({});
+    expect(world.at("alice").replica.heldBy(carol.writer, turned, alice.writer)).toBe(0);
+    world.connect("carol", "dave");
+    expect(world.at("dave").disk.keptFrom(turned, alice.writer)).toBe(1);
+    world.loses = () => false;
+    world.pass(8000);
+    expect(world.at("carol").holds("heads", turned)).toEqual({ [alice.writer]: 3 });
+    expect(world.at("carol").holds("marks", turned)).toEqual({});
+    expect(world.at("dave").disk.keptFrom(turned, alice.writer)).toBeUndefined();
   });
 
   it("is not dropped before the change is done, whatever they hold: the old group still counts", () => {

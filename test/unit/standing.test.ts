@@ -278,7 +278,7 @@ describe("a comparison shows a copy", () => {
     ownHash: (partition, seq) => (partition === PARTITION && seq > 5 && seq <= 9 ? "h".repeat(43) : undefined),
   };
   const shown = (compare: Partial<MessageOf<"compare">>): string | undefined =>
-    copyShownBy({ type: "compare", start, layoutVersion: 2, heads: [], marks: [], own: [], ...compare }, disk);
+    copyShownBy({ type: "compare", part: 0, parts: 1, start, layoutVersion: 2, heads: [], marks: [], own: [], ...compare }, disk);
 
   it("not by what is as it was told", () => {
     expect(shown({})).toBeUndefined();

@@ -239,11 +239,15 @@ export const MESSAGES: readonly MessageSample[] = [
     version: 2,
     message: { type: "introduce", start, wall: 1_800_000_000_000, secrets: ["0123abcd", "89ef4567"] },
   },
-  { name: "compare with what was told before", version: 2, message: { type: "compare", start, layoutVersion: 1, heads, marks, own: heads } },
+  {
+    name: "compare with what was told before",
+    version: 2,
+    message: { type: "compare", part: 1, parts: 2, start, layoutVersion: 1, heads, marks, own: heads },
+  },
   {
     name: "compare of one who was told nothing",
     version: 2,
-    message: { type: "compare", start: null, layoutVersion: 0, heads: [], marks: [], own: [] },
+    message: { type: "compare", part: 0, parts: 1, start: null, layoutVersion: 0, heads: [], marks: [], own: [] },
   },
   {
     name: "report, the second of two parts",
@@ -294,6 +298,7 @@ export const MESSAGES: readonly MessageSample[] = [
     version: 2 as const,
     message: { type: "snapshot-part" as const, partition: PARTITION, id: 11, frontier: [], rows: [], last: false, refused },
   })),
+  { name: "sealed-under", version: 2, message: { type: "sealed-under", others: [["89ef4567", 3]] } },
 ];
 
 export interface MessageVector {

@@ -1,0 +1,106 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { changesOf } from "../../node/layout-queue.ts";
+import { SYSTEM_TENANT } from "../../protocol/ids.ts";
+import { votersOf } from "../../protocol/layout.ts";
+import { Engines } from "./engine-world.ts";
+
+const MEMBERS = ["alice", "bob", "carol"] as const;
+const ASK_MS = 3000;
+
+let engines: Engines;
+afterEach(() => engines.stop());
+
+/** Who is a member, as each node sees it, once they all go by one version with no change under way. */
+function members(): string[] | undefined {
+  const layouts = [...engines.nodes.values()].map(({ engine }) => engine.layout);
+  const [first] = layouts;
+  if (first === undefined || layouts.some((layout) => layout?.version !== first.version || layout.phase !== "done")) return undefined;
+  return first.members.map(({ name }) => name);
+}
+const asked = () => {
+  const { store, engine } = engines.at("alice");
+  return changesOf(store.stagedReader(SYSTEM_TENANT, engine.layout!));
+};
+const becomes = (...names: string[]) => engines.pass(60_000, () => members()?.join() === names.join());
+
+describe("a node that no layout lists", () => {
+  it("asks to be added when its operator said so, and is a member after three versions", async () => {
+    engines = await Engines.of(MEMBERS, { dave: { autoJoin: true } });
+    engines.connectAll();
+    expect(await becomes("alice", "bob", "carol", "dave")).toBe(true);
+    const dave = engines.at("dave");
+    expect(dave.engine.layout!.version).toBe(4);
+    expect(dave.engine.replica!.standing).toBe("counting");
+    await engines.pass(1000);
+    expect(asked()).toMatchObject([{ change: { op: "add", member: dave.member }, outcome: "done" }]);
+    expect(dave.logged).toContain("this node has asked to be a member");
+    await engines.pass(3 * ASK_MS);
+    expect(asked()).toHaveLength(1);
+  }, 60_000);
+
+  it("waits for its operator otherwise, says so once, and is a member when one adds it", async () => {
+    engines = await Engines.of(MEMBERS, { dave: {} });
+    engines.connectAll();
+    await engines.pass(3 * ASK_MS);
+    const { logged, member } = engines.at("dave");
+    expect(logged.filter((line) => line.includes("continuum layout add dave"))).toHaveLength(1);
+    expect(asked()).toEqual([]);
+    await engines.answer(engines.at("bob").run("layout.change", { op: "add", member }));
+    expect(await becomes("alice", "bob", "carol", "dave")).toBe(true);
+  }, 60_000);
+
+  it("asks through whichever member it reaches", async () => {
+    engines = await Engines.of(MEMBERS, { dave: { autoJoin: true } });
+    for (const [one, other] of [
+      ["alice", "bob"],
+      ["alice", "carol"],
+      ["bob", "carol"],
+      ["carol", "dave"],
+    ] as const)
+      engines.connect(one, other);
+    expect(await engines.pass(30_000, () => asked().length > 0)).toBe(true);
+  }, 60_000);
+
+  it("does not ask under the name of a member: that is another node, and its operator is told what to do", async () => {
+    engines = await Engines.of(MEMBERS, { dave: { autoJoin: true, name: "bob" } });
+    engines.connectAll();
+    await engines.pass(3 * ASK_MS);
+    expect(asked()).toEqual([]);
+    expect(engines.at("dave").logged.filter((line) => /continuum layout replace bob/.test(line))).toHaveLength(1);
+    expect(members()).toEqual([...MEMBERS]);
+  }, 60_000);
+
+  it("does not ask while it knows nobody: it has no layout", async () => {
+    engines = await Engines.of(MEMBERS, { dave: { autoJoin: true } });
+    await engines.pass(3 * ASK_MS);
+    expect(engines.at("dave").engine.layout).toBeUndefined();
+    expect(engines.at("dave").logged.filter((line) => line.includes("member"))).toEqual([]);
+  });
+});
+
+describe("a member", () => {
+  it("does not ask", async () => {
+    engines = await Engines.of(MEMBERS, {}, { alice: { autoJoin: true } });
+    engines.connectAll();
+    await engines.pass(3 * ASK_MS);
+    expect(asked()).toEqual([]);
+  });
+
+  it("that lost its disk does not ask either: the others list its new incarnation, and it counts again", async () => {
+    engines = await Engines.of(MEMBERS);
+    engines.connectAll();
+    await engines.pass(2000);
+    await engines.answer(engines.at("bob").run("layout.change", { op: "zone", name: "carol", zone: "z" }));
+    expect(await engines.pass(30_000, () => asked()[0]?.outcome === "done")).toBe(true);
+    const lost = engines.at("bob").engine.writer;
+    await engines.loseDisk("bob", { autoJoin: true });
+    const again = engines.at("bob");
+    expect(again.engine.writer).not.toBe(lost);
+    expect(await engines.pass(30_000, () => again.engine.replica?.standing === "counting")).toBe(true);
+    const listed = votersOf(engines.at("alice").engine.layout!);
+    expect(listed.map(({ writer }) => writer)).toContain(again.engine.writer);
+    expect(listed.map(({ writer }) => writer)).not.toContain(lost);
+    expect(asked()).toHaveLength(1);
+    expect(changesOf(again.store.stagedReader(SYSTEM_TENANT, again.engine.layout!))).toEqual(asked());
+  }, 60_000);
+});
