@@ -64,7 +64,7 @@ export class Joining {
     if (same !== undefined) {
       this.#say(
         "warn",
-        `the layout has a member ${member.name} that is another node: choose another NODE_NAME, or continuum layout replace ${member.name}`,
+        `the layout has a member ${member.name} that is another node: start this one under another NODE_NAME (and if that member is gone for good: continuum layout replace ${member.name} THE_OTHER_NAME)`,
       );
       return;
     }

@@ -155,7 +155,11 @@ export class LayoutAdmin {
         return { op: "add", member: memberBy(await this.#joining(ask.node ?? given(ask.name, "name")), ask) };
       case "replace": {
         const name = given(ask.name, "name");
-        return { op: "replace", name, member: memberBy(await this.#joining(given(ask.node, "node")), this.#inPlaceOf(name, ask)) };
+        const peer = await this.#joining(given(ask.node, "node"));
+        const same = this.#layout().members.find((member) => member.name === name && member.name === peer.name);
+        if (same !== undefined && same.node !== peer.node)
+          throw new ApiError("conflict", `${name} cannot be replaced by another node of its own name: start that one under another NODE_NAME.`);
+        return { op: "replace", name, member: memberBy(peer, this.#inPlaceOf(name, ask)) };
       }
       case "remove":
       case "drain":

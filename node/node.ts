@@ -51,6 +51,8 @@ export interface RunningNode {
 const DISK_LOW_BYTES = 256 * 1024 * 1024;
 const PERIOD_MS = 30 * 24 * 3600 * 1000;
 const OBSERVE_MS = 500;
+/** A node that has just started has better things to do than to read its disk again, ms. */
+const SCRUB_AFTER_MS = 3600 * 1000;
 /** All partitions of a node in half an hour at the most: what is deleted is let go of within that, and an idle node hardly works. */
 const COLLECT_PACE_MS = 5_000;
 
@@ -152,7 +154,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
   });
   closing.push(async () => stopObserving());
   const scrub = scrubOf(engine, store, log, metrics);
-  scrub.start();
+  scrub.start(SCRUB_AFTER_MS);
   closing.push(() => scrub.stop());
   const http = await createHttp({
     config,

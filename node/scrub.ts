@@ -55,9 +55,9 @@ export class Scrub {
     this.#o = options;
   }
 
-  /** Round after round until it is stopped. */
-  start(): void {
-    this.#running = this.#rounds();
+  /** Round after round until it is stopped. @param afterMs before the first one */
+  start(afterMs = 0): void {
+    this.#running = this.#rounds(afterMs);
   }
 
   /** The next round begins now, if one is not under way. */
@@ -72,17 +72,22 @@ export class Scrub {
     await this.#running;
   }
 
-  async #rounds(): Promise<void> {
+  async #rounds(afterMs: number): Promise<void> {
+    if (afterMs > 0) await this.#untilNextRound(afterMs);
     while (!this.#stopped) {
       for (const partition of this.#o.partitions()) {
         if (this.#stopped) return;
         await this.one(partition);
       }
-      await this.#pause(ROUND_MS, (wake) => {
-        this.#wakeRound = wake;
-      });
-      this.#wakeRound = () => undefined;
+      await this.#untilNextRound(ROUND_MS);
     }
+  }
+
+  async #untilNextRound(ms: number): Promise<void> {
+    await this.#pause(ms, (wake) => {
+      this.#wakeRound = wake;
+    });
+    this.#wakeRound = () => undefined;
   }
 
   /** One partition, now; what it finds is told as of a round. */

@@ -1,7 +1,7 @@
 /** /v1/federation/layout: who keeps what, what is moving, and how an operator changes it. For admins. */
 import type { FastifyInstance } from "fastify";
 import Type, { type Static } from "typebox";
-import { MEMBER_WEIGHT_MAX, NODE_NAME_MAX_CHARS, REPLICATION_FACTOR_MAX, ZONE_MAX_CHARS } from "../../protocol/limits.ts";
+import { FEDERATION_MEMBERS_MAX, MEMBER_WEIGHT_MAX, NODE_NAME_MAX_CHARS, REPLICATION_FACTOR_MAX, ZONE_MAX_CHARS } from "../../protocol/limits.ts";
 import type { LayoutAdmin, LayoutAsk } from "../layout-admin.ts";
 import type { FederationStatus } from "../status.ts";
 import type { Door } from "./door.ts";
@@ -79,7 +79,7 @@ const LayoutBody = Type.Object({
     Type.Unsafe<string[] | null>({
       type: ["array", "null"],
       items: { type: "string", maxLength: NODE_NAME_MAX_CHARS },
-      maxItems: 256,
+      maxItems: FEDERATION_MEMBERS_MAX,
       description: "With recover: the members whose disks are lost for good.",
     }),
   ),

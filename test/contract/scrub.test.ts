@@ -133,6 +133,23 @@ describe.each([
     expect([found.length, wrong, failures]).toEqual([2, [], []]);
   });
 
+  it("begins a round at once when it is asked to, also before the first one, and not a second one beside it", async () => {
+    await fill(store, 3);
+    scrub.now();
+    scrub.start(3600 * 1000);
+    await new Promise((soon) => setImmediate(soon));
+    expect(found.length).toBe(0);
+    scrub.now();
+    scrub.now();
+    await expect.poll(() => found.length).toBe(1);
+    await new Promise((soon) => setImmediate(soon));
+    expect(found.length).toBe(1);
+    scrub.now();
+    await expect.poll(() => found.length).toBe(2);
+    await scrub.stop();
+    expect([wrong, failures]).toEqual([[], []]);
+  });
+
   it("leaves a partition alone that is being replaced", async () => {
     await fill(store, 3);
     const gone = store.dropPartition(PARTITION, "replica", ANN);

@@ -121,6 +121,16 @@ test("one node alone serves without a federation; --nodes 3 makes it the first o
   expect(await continuum("recall", "--url", third, "--level", "all", "lake")).toContain("Bob rows on the lake.");
   expect(await continuum("learn", "--url", third, "--level", "all", "Who swims?", "Carol swims in the lake.")).toContain("Learnt");
   expect(await continuum("layout", "show", "--url", url)).toMatch(/node-1 .*serves[\s\S]*node-2 .*serves[\s\S]*node-3 .*serves/);
+  // Who is drained does not ask to come back by itself, though it asked by itself to come.
+  expect(await continuum("layout", "drain", "node-3", "--yes", "--url", url)).toContain("Done.");
+  await eventually(
+    "it only forwards",
+    60_000,
+    async () => /node-3 .*healthy, forwards only: it is no member/.test(three.out()) || undefined,
+    three.out,
+  );
+  expect(readFileSync(join(data, "node-3", "node.log"), "utf8")).toContain("does not ask to be a member: an operator took it out at ");
+  expect(await continuum("layout", "show", "--url", third)).not.toContain("node-3");
   three.child.kill("SIGTERM");
   expect(await three.ended).toBe(0);
 });
