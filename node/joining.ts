@@ -25,11 +25,12 @@ export class Joining {
   readonly #o: JoiningOptions;
   #cancel: () => void = () => undefined;
   #said = "";
-  #asks = false;
+  #asks: boolean;
   #stopped = false;
 
   constructor(options: JoiningOptions) {
     this.#o = options;
+    this.#asks = options.autoJoin;
   }
 
   /** It is no member and does what it can to become one. */
@@ -53,7 +54,6 @@ export class Joining {
   async #ask(): Promise<void> {
     const { engine, router, autoJoin, log } = this.#o;
     const { layout } = engine;
-    this.#asks = autoJoin && layout === undefined && engine.settings.firstMembers.length === 0;
     if (layout === undefined || engine.links === undefined || votersOf(layout).some((member) => member.writer === engine.writer)) return;
     const member = this.#o.member();
     const same = votersOf(layout).find((other) => other.node === member.node || other.name === member.name);

@@ -4,6 +4,7 @@
  * `call.tenant = SYSTEM_TENANT`.
  */
 import { ApiError } from "./errors.ts";
+import { parseObject } from "./json-object.ts";
 import type { DecideContext, GraphReader, Operations, ReadContext, ReadOperation, WriteOperation } from "./ports.ts";
 
 export const KEYS_RECORD = "keys";
@@ -75,7 +76,7 @@ const findKey: ReadOperation<{ readonly hash: string }, { readonly key: KeyFacts
   type: "read",
   answer({ hash }, { reader }) {
     const text = field(reader, KEYS_RECORD, hash);
-    return { key: text === undefined ? null : (JSON.parse(text) as KeyFacts) };
+    return { key: text === undefined ? null : (factsOf(text) ?? null) };
   },
 };
 
@@ -95,7 +96,10 @@ const listTenants: ReadOperation<unknown, { readonly tenants: readonly TenantFac
     const keys = allKeys(reader).map(([, facts]) => facts);
     const usable = (tenant: string): number => keys.filter((facts) => facts.tenant_id === tenant && isUsable(facts, now)).length;
     const tenants = fields(reader, TENANTS_RECORD)
-      .map(([id, text]) => ({ id, created_at: (JSON.parse(text) as { created_at: string }).created_at, keys: usable(id) }))
+      .flatMap(([id, text]) => {
+        const created_at = parseObject(text)?.created_at;
+        return typeof created_at === "string" ? [{ id, created_at, keys: usable(id) }] : [];
+      })
       .sort(byTime);
     return { tenants, total: tenants.length };
   },
@@ -121,7 +125,19 @@ export function isUsable(facts: KeyFacts, now: number): boolean {
 }
 
 function allKeys(reader: GraphReader): [hash: string, facts: KeyFacts][] {
-  return fields(reader, KEYS_RECORD).map(([hash, text]) => [hash, JSON.parse(text) as KeyFacts]);
+  return fields(reader, KEYS_RECORD).flatMap(([hash, text]): [string, KeyFacts][] => {
+    const facts = factsOf(text);
+    return facts === undefined ? [] : [[hash, facts]];
+  });
+}
+
+/** Undefined: no facts of a key, and so no key. A peer's delta may have written anything. */
+function factsOf(text: string): KeyFacts | undefined {
+  const said = parseObject(text);
+  if (said === undefined) return undefined;
+  const { id, tenant_id, name, scope, created_at, expires_at, revoked_at } = said;
+  const areTexts = [id, tenant_id, name, created_at, expires_at ?? "", revoked_at ?? ""].every((field) => typeof field === "string");
+  return areTexts && (scope === "tenant" || scope === "admin") ? (said as unknown as KeyFacts) : undefined;
 }
 
 function fields(reader: GraphReader, record: string): [name: string, text: string][] {

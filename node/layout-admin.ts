@@ -392,6 +392,8 @@ function recoveryWarnings(layout: Layout, lost: readonly string[], loss: Loss): 
 
 function whatChanged(before: Layout | undefined, layout: Layout, change: QueuedChange | undefined): string {
   if (layout.version === 1) return "formed";
+  if (before?.members.length === 1 && before.members[0]?.node !== layout.members[0]?.node && layout.change === "")
+    return "a single node got a secret";
   if (layout.forced) return "recovered by an operator, without a vote";
   const asked = change === undefined ? "" : sayChange(change.change);
   const fresh = votersOf(layout).find((member) => member.relisted === layout.version);

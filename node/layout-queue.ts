@@ -8,7 +8,9 @@ import { type KeyHash, SYSTEM_PARTITION, SYSTEM_TENANT } from "../protocol/ids.t
 import { memberOf } from "../protocol/layout.ts";
 import type { Change } from "../protocol/layout-change.ts";
 import { LAYOUT_CHANGES_WAITING_MAX } from "../protocol/limits.ts";
+import { acceptsArguments } from "./arguments.ts";
 import { ApiError } from "./errors.ts";
+import { parseObject } from "./json-object.ts";
 import type { GraphReader, Log, Operations, ReadOperation, System, WriteOperation } from "./ports.ts";
 
 export const LAYOUT_CHANGES_RECORD = "layout-changes";
@@ -58,12 +60,21 @@ const listChanges: ReadOperation<Record<never, never>, { readonly changes: reado
 /** Run with `call.tenant = SYSTEM_TENANT`. */
 export const layoutOperations: Operations = { "layout.change": askChange, "layout.changes": listChanges };
 
-/** All, in order of asking. */
+/** All, in order of asking. What is no change is passed over: a peer's delta may have written anything there, and every member looks at it all the time. */
 export function changesOf(reader: GraphReader): QueuedChange[] {
   const record = reader.register(LAYOUT_CHANGES_RECORD);
   return Object.entries(record?.fields ?? {})
     .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([, { value }]) => JSON.parse(value) as QueuedChange);
+    .flatMap(([id, { value }]) => queuedChange(id, value) ?? []);
+}
+
+const OUTCOMES: readonly Outcome[] = ["waiting", "done", "nothing to do", "refused", "stopped"];
+
+function queuedChange(id: string, text: string): QueuedChange | undefined {
+  const said = parseObject(text) as Partial<Record<keyof QueuedChange, unknown>> | undefined;
+  if (said === undefined || said.id !== id || !OUTCOMES.includes(said.outcome as Outcome)) return undefined;
+  const areTexts = [said.reason, said.asked_at, said.node, said.ended_at ?? ""].every((field) => typeof field === "string");
+  return areTexts && acceptsArguments("layout.change", said.change) ? (said as QueuedChange) : undefined;
 }
 
 /** @throws ApiError validation_failed */

@@ -9,7 +9,7 @@ import type { Effect } from "../protocol/effects.ts";
 import { sealDelta } from "../protocol/envelope.ts";
 import type { StreamHead } from "../protocol/frontier.ts";
 import type { FederationId, NodeId } from "../protocol/ids.ts";
-import { SERVES_MAX } from "../protocol/limits.ts";
+import { SERVED_DELTAS_MAX, SERVED_MAX_BYTES, SERVES_MAX } from "../protocol/limits.ts";
 import type { Envelope } from "../protocol/message.ts";
 import type { Links } from "./links.ts";
 import type { Meter, System } from "./ports.ts";
@@ -25,8 +25,10 @@ export interface OutboxOptions {
   readonly onFailure: (error: Error) => void;
 }
 
-/** Bytes of one push or repair message: well under a frame's bound, so a batch of large deltas goes in several. */
-const MESSAGE_BYTES = 1024 * 1024;
+/** Bytes of one push: well under a frame's bound, so a batch of large deltas goes in several. */
+const PUSH_BYTES = 1024 * 1024;
+/** The longest pause between two intervals, ms. */
+const PAUSE_MAX_MS = 50;
 
 export class Outbox {
   readonly #o: OutboxOptions;
@@ -51,16 +53,26 @@ export class Outbox {
     this.#waiting++;
     const held = heads.find((head) => head.writer === interval.writer)?.seq ?? 0;
     this.#serving = this.#serving
-      .then(() => this.#answer(interval, held))
+      .then(() => this.#answerThenPause(interval, held))
       .catch((error: Error) => this.#o.onFailure(error))
       .finally(() => this.#waiting--);
   }
 
+  /** As long as it took: repair has half of this node when there is nothing else to do, less when there is, as it takes longer then. */
+  async #answerThenPause(interval: Extract<Effect, { type: "serve" }>, held: number): Promise<void> {
+    const { system } = this.#o;
+    const begun = system.monotonic();
+    await this.#answer(interval, held);
+    const took = Math.min(system.monotonic() - begun, PAUSE_MAX_MS);
+    if (took > 0) await new Promise<void>((resolve) => system.after(took, resolve));
+  }
+
   async #answer({ to, partition, writer, from, to_seq, sealed }: Extract<Effect, { type: "serve" }>, held: number): Promise<void> {
     const { store, links, meter } = this.#o;
+    const last = Math.min(to_seq, from + SERVED_DELTAS_MAX - 1);
     let envelopes: Envelope[] = [];
-    if (from <= to_seq && sealed) envelopes = await store.readSealed(partition, writer, from, to_seq, MESSAGE_BYTES);
-    else if (from <= to_seq) envelopes = (await store.readLog(partition, writer, from, to_seq, MESSAGE_BYTES)).map((delta) => this.#seal(delta));
+    if (from <= last && sealed) envelopes = await store.readSealed(partition, writer, from, last, SERVED_MAX_BYTES);
+    else if (from <= last) envelopes = (await store.readLog(partition, writer, from, last, SERVED_MAX_BYTES)).map((delta) => this.#seal(delta));
     meter.count("sync_operation", 1, "interval");
     links.send(to, { type: "repair", partition, writer, to: held, envelopes });
   }
@@ -76,7 +88,7 @@ function* bundles(envelopes: readonly Envelope[]): Generator<Envelope[]> {
   let bytes = 0;
   for (const envelope of envelopes) {
     const size = envelope.headerBytes.length + envelope.sealedBody.length;
-    if (bundle.length > 0 && bytes + size > MESSAGE_BYTES) {
+    if (bundle.length > 0 && bytes + size > PUSH_BYTES) {
       yield bundle;
       bundle = [];
       bytes = 0;

@@ -65,8 +65,19 @@ export const CARD_ADDRESSES_MAX = 8;
 export const CARDS_FRAME_MAX_BYTES = 80 * 1024;
 /** Deltas asked for or sent in one interval answer. */
 export const INTERVAL_DELTAS_MAX = 512;
-/** Intervals a node asks for at a time, over all streams: a megabyte each at the most. */
+/** Intervals a node asks for at a time, over all streams. */
 export const PULLS_MAX = 8;
+/** Of these, asked of one member: two are left for others, whatever it does with its own. */
+export const PULLS_A_PEER_MAX = 6;
+/** Streams of one member that this node lacks something of and waits for: 257 partitions with 15 writers each. What it tells of more comes with its next report. */
+export const PULLS_WAITING_MAX = 4096;
+/**
+ * Deltas one interval is answered with; who lacks more asks on. Its reader opens, applies and stages them without a pause, some 0.2 ms each, and PULLS_MAX answers may
+ * arrive together: with 512 a returning node answered nobody for seconds (P8).
+ */
+export const SERVED_DELTAS_MAX = 128;
+/** Likewise, of large deltas; the one that passes it is still sent. */
+export const SERVED_MAX_BYTES = 128 * 1024;
 /** Intervals that wait to be read from this node's log for others; one more is dropped and asked for again. */
 export const SERVES_MAX = 256;
 /** Snapshots of partitions a node holds open for others: LevelDB keeps for each what is overwritten meanwhile. */

@@ -1,6 +1,7 @@
 /** Metadata is a person's JSON object, kept as text. It is only ever parsed, read by own keys, and written again: a key "__proto__" is a key like any other. */
 import type { Hlc } from "../../protocol/clock.ts";
 import { METADATA_DEPTH_MAX } from "../../protocol/limits.ts";
+import { parseObject } from "../json-object.ts";
 
 export type Metadata = Readonly<Record<string, unknown>>;
 
@@ -14,13 +15,8 @@ export function metadataText(metadata: Metadata | undefined): string {
  */
 export function parseMetadata(text: string): Metadata {
   if (text === "{}" || text === "") return {};
-  try {
-    const value: unknown = JSON.parse(text);
-    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-    return isObject && !isDeeperThan(value, METADATA_DEPTH_MAX) ? (value as Metadata) : {};
-  } catch {
-    return {};
-  }
+  const value = parseObject(text);
+  return value === undefined || isDeeperThan(value, METADATA_DEPTH_MAX) ? {} : value;
 }
 
 /** Stops at one level too many, so it never recurses far. */

@@ -16,6 +16,8 @@ import { decodePresence, encodePresence, type GossipContact, type Presence } fro
 import type { GossipHost } from "./hosts.ts";
 
 const PRESENCE_MS = 5_000;
+/** Every presence goes through every node, several times: with more peers than this each comes more seldom. */
+const PRESENCE_PEERS = 10;
 /** News that come faster than this are one message: the latest. */
 const NEWS_MS = 50;
 const CONNECT_MS = 1_000;
@@ -27,6 +29,14 @@ const BACKOFF_MAX_MS = 60_000;
 /** A caller whose hello is still on its way over port 8421 is waited for so long. */
 const INTRODUCED_MS = 2_000;
 const LOOK_MS = 20;
+
+/**
+ * Between two presences of one node, so that what a node hears and passes on does not grow with the federation. The largest one has two minutes between them; the
+ * supervisor forgets a node it does not hear of after ten. News do not wait for it.
+ */
+export function presencePauseMs(peers: number): number {
+  return PRESENCE_MS * Math.max(1, peers / PRESENCE_PEERS);
+}
 
 export interface GossipOptions {
   readonly host: GossipHost;
@@ -154,7 +164,8 @@ export class Gossip {
 
   #announcePresence(): void {
     this.#publish(undefined);
-    this.#later("presence", PRESENCE_MS * (0.8 + 0.4 * this.#options.system.random()), () => this.#announcePresence());
+    const pauseMs = presencePauseMs(this.#contacts.size) * (0.8 + 0.4 * this.#options.system.random());
+    this.#later("presence", pauseMs, () => this.#announcePresence());
   }
 
   #publish(news: Uint8Array | undefined): void {

@@ -3,9 +3,10 @@
  * against how fast LevelDB alone takes the same rows in the same run.
  */
 import { join } from "node:path";
-import { eventually, type Federation, type FederationNode, pause, startFederation } from "../e2e/federation.ts";
-import { fill, frontierOf, type Home, highest, sumOf, tenantsOf } from "./fill.ts";
+import { eventually, type Federation, type FederationNode, pause } from "../e2e/federation.ts";
+import { fill, frontierOf, type Home, highest, startNodes, sumOf, tenantsOf } from "./fill.ts";
 import { type LevelRate, levelRate } from "./level-rate.ts";
+import { processorMs } from "./machine.ts";
 import { loadPayload, type Payload } from "./payload.ts";
 import { nowUs, Profiles } from "./profile.ts";
 import { goal, median, type StudyRun, type Verdict } from "./study.ts";
@@ -25,6 +26,8 @@ interface Round {
   /** Of those until the first delta was there: starting, connecting, hearing what there is. */
   readonly startSeconds: number;
   readonly perSecond: number;
+  /** Of the returning node's process, its start included, a delta; microseconds. */
+  readonly processorUs: number | undefined;
   readonly level: LevelRate;
 }
 
@@ -32,8 +35,7 @@ export async function catchUp({ deltas = DELTAS, rounds = 1, dataDir, profile, o
   const payload = loadPayload(dataDir);
   const profiles = profile ? new Profiles() : undefined;
   own(() => profiles?.remove());
-  const federation = await startFederation({ nodes: 3, ...(profiles !== undefined && { env: profiles.env }) });
-  own(() => federation.stop());
+  const federation = await startNodes({ nodes: 3, ...(profiles !== undefined && { env: profiles.env }) }, own);
   const away = federation.nodes[2]!;
   const homes = await tenantsOf(away, federation.nodes, TENANTS, payload);
   const measured: Round[] = [];
@@ -89,15 +91,25 @@ async function measure(
     if (process.stderr.isTTY) process.stderr.write(`\r${held} of ${sumOf(target)}  `);
   }
   const seconds = (performance.now() - startedAt) / 1000;
+  const busyMs = processorMs([pid]);
   await away.stop();
   const level = await levelRate(join(away.dataDir, "store"), partitions, before);
-  return { pid, deltas: lacking, seconds, startSeconds: (firstAt - startedAt) / 1000, perSecond: lacking / seconds, level };
+  return {
+    pid,
+    deltas: lacking,
+    seconds,
+    startSeconds: (firstAt - startedAt) / 1000,
+    perSecond: lacking / seconds,
+    processorUs: busyMs === undefined ? undefined : (busyMs * 1000) / lacking,
+    level,
+  };
 }
 
-function described({ deltas, seconds, startSeconds, perSecond, level }: Round): string {
+function described({ deltas, seconds, startSeconds, perSecond, processorUs, level }: Round): string {
   const per = (level.bytes / level.deltas).toFixed(0);
   return (
     `${deltas} deltas in ${seconds.toFixed(1)} s, ${startSeconds.toFixed(1)} s of them until the first: ${Math.round(perSecond)}/s; ` +
-    `LevelDB takes the same ${level.rows} rows (${per} bytes a delta) at ${Math.round(level.perSecond)}/s: ${(perSecond / level.perSecond).toFixed(2)} x`
+    `LevelDB takes the same ${level.rows} rows (${per} bytes a delta) at ${Math.round(level.perSecond)}/s: ${(perSecond / level.perSecond).toFixed(2)} x; ` +
+    `processor time a delta ${processorUs === undefined ? "?" : Math.round(processorUs)} us, LevelDB's part alone ${Math.round(level.processorUs)} us`
   );
 }

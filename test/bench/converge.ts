@@ -6,8 +6,8 @@ import { rmSync } from "node:fs";
 import type { FederationStatus } from "../../node/status.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import { ask } from "../e2e/ask.ts";
-import { eventually, type Federation, pause, startFederation } from "../e2e/federation.ts";
-import { factsFrom, frontierOf, store, sumOf } from "./fill.ts";
+import { eventually, type Federation, pause } from "../e2e/federation.ts";
+import { factsFrom, frontierOf, startNodes, store, sumOf } from "./fill.ts";
 import { installOrbitDb, OrbitDbPeer } from "./orbitdb.ts";
 import { loadPayload, type Payload } from "./payload.ts";
 import { goal, median, type StudyRun, type Verdict } from "./study.ts";
@@ -32,8 +32,7 @@ export async function converge({ deltas: entries = ENTRIES, rounds = ROUNDS, dat
     skipped = (error as Error).message;
     say(skipped);
   }
-  const federation = await startFederation({ nodes: PEERS, env: { FEDERATION_REPLICATION_FACTOR: String(PEERS) } });
-  own(() => federation.stop());
+  const federation = await startNodes({ nodes: PEERS, env: { FEDERATION_REPLICATION_FACTOR: String(PEERS) } }, own);
   const ours: { writtenS: number; convergedS: number }[] = [];
   const theirs: typeof ours = [];
   for (let round = 1; round <= rounds; round++) {

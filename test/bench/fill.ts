@@ -2,7 +2,7 @@
 import type { FederationStatus, PartitionStatus } from "../../node/status.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import { ask } from "../e2e/ask.ts";
-import type { FederationNode } from "../e2e/federation.ts";
+import { type Federation, type FederationNode, type FederationOptions, startFederation } from "../e2e/federation.ts";
 import type { Payload } from "./payload.ts";
 
 /** A tenant and the nodes that hold a full replica of it. */
@@ -10,6 +10,18 @@ export interface Home {
   readonly tenant: string;
   readonly partition: number;
   readonly replicas: readonly FederationNode[];
+}
+
+/** On a machine that does other work too. */
+const READY_MS_MAX = 180_000;
+const STORE_MS_MAX = 120_000;
+
+/** Stopped by whatever `own` keeps, however long it takes them to be ready. */
+export async function startNodes(options: FederationOptions, own: (stop: () => Promise<void>) => void): Promise<Federation> {
+  const federation = await startFederation({ ...options, unready: true });
+  own(() => federation.stop());
+  await federation.ready(READY_MS_MAX);
+  return federation;
 }
 
 /** Facts of one request. */
@@ -69,6 +81,7 @@ export async function store(node: FederationNode, tenant: string, memories: read
   const answer = await ask<{ results: { status: string }[] }>(node.url, "POST", `/v1/memories/batch?consistency=${level}`, {
     body: { memories },
     headers,
+    timeoutMs: STORE_MS_MAX,
   });
   const refused = answer.status === 200 ? answer.body.results.find(({ status }) => status !== "stored") : answer.body;
   if (refused !== undefined) throw new Error(`storing facts at ${node.name}: ${answer.status} ${JSON.stringify(refused)}`);

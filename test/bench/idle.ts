@@ -5,14 +5,14 @@
 import { readFileSync } from "node:fs";
 import { FederationView } from "../../node/federation-status.ts";
 import type { Network } from "../../node/ports.ts";
-import { pause, startFederation } from "../e2e/federation.ts";
+import { pause } from "../e2e/federation.ts";
 import { Federation, type SimNode } from "../sim/federation.ts";
 import { drawProfile } from "../sim/profile.ts";
 import { Rng } from "../sim/rng.ts";
 import { Scheduler } from "../sim/scheduler.ts";
 import { CALM } from "../sim/sim-network.ts";
 import { Registry } from "../sim/store-checker.ts";
-import { factsFrom, store } from "./fill.ts";
+import { factsFrom, startNodes, store } from "./fill.ts";
 import { processorMs } from "./machine.ts";
 import { loadPayload } from "./payload.ts";
 import type { StudyRun, Verdict } from "./study.ts";
@@ -133,9 +133,7 @@ interface Processes {
 
 async function watchProcesses(members: number, tenants: number, dataDir: string | undefined, own: StudyRun["own"]): Promise<Processes> {
   const payload = loadPayload(dataDir);
-  const federation = await startFederation({ nodes: members, unready: true });
-  own(() => federation.stop());
-  await federation.ready(FORM_MS * 2);
+  const federation = await startNodes({ nodes: members }, own);
   for (let index = 0; index < tenants; index++)
     await store(federation.nodes[index % members]!, `tenant-${index}`, factsFrom(index, 1, payload), "quorum");
   await pause(REST_MS);

@@ -2,8 +2,8 @@
  * `npm run bench -- --repair`: what clients notice while a node that was away catches up. They write and recall at a fixed moderate rate, at quorum, at the two nodes
  * that stayed, of tenants of which the returning node holds one of the two copies; p99 during the repair against p99 before and after it.
  */
-import { eventually, type FederationNode, pause, startFederation } from "../e2e/federation.ts";
-import { fill, frontierOf, type Home, highest, store, sumOf, tenantsOf } from "./fill.ts";
+import { eventually, type FederationNode, pause } from "../e2e/federation.ts";
+import { fill, frontierOf, type Home, highest, startNodes, store, sumOf, tenantsOf } from "./fill.ts";
 import { Load, type Order, type Sample } from "./load.ts";
 import { loadPayload } from "./payload.ts";
 import { nowUs, Profiles } from "./profile.ts";
@@ -29,8 +29,7 @@ export async function repair({ deltas = DELTAS, rounds = 1, dataDir, profile, ow
   const payload = loadPayload(dataDir);
   const profiles = profile ? new Profiles() : undefined;
   own(() => profiles?.remove());
-  const federation = await startFederation({ nodes: 3, ...(profiles !== undefined && { env: profiles.env }) });
-  own(() => federation.stop());
+  const federation = await startNodes({ nodes: 3, ...(profiles !== undefined && { env: profiles.env }) }, own);
   const away = federation.nodes[2]!;
   const stayed = federation.nodes.slice(0, 2);
   const [written, recalled, ...homes] = (await tenantsOf(away, federation.nodes, TENANTS + 2, payload)) as [Home, Home, ...Home[]];

@@ -70,13 +70,13 @@ test("three nodes, the printed commands, a killed node that returns, Ctrl-C, and
   await eventually("its nodes end with it", 12_000, async () => ((await answers(`http://127.0.0.1:${BASE}`)) ? undefined : true));
 });
 
-test("another number of nodes than the folder was made with is refused", async () => {
+test("fewer nodes than the folder has are refused, with the command that takes one out", async () => {
   const data = join(folder, "counted");
   mkdirSync(data);
-  writeFileSync(join(data, "federation.json"), '{"nodes":3}\n');
-  const { code, out } = await finished(npmStart("--data", data, "--nodes", "5", "--port-base", String(BASE)));
+  writeFileSync(join(data, "federation.json"), '{"nodes":5,"first":3}\n');
+  const { code, out } = await finished(npmStart("--data", data, "--nodes", "3", "--port-base", String(BASE)));
   expect(code).toBe(1);
-  expect(out).toContain("was made with 3 nodes and cannot change to 5 yet");
+  expect(out).toMatch(/has 5 nodes, and fewer would leave out what node-4 to node-5 keep.*continuum layout drain node-5/);
   expect(readdirSync(data)).toEqual(["federation.json"]);
 });
 
@@ -99,7 +99,7 @@ test("a folder that cannot be written is refused", async () => {
   expect(out).toMatch(/cannot be written \(ENOTDIR\)/);
 });
 
-test("one node alone serves without a federation", { timeout: 60_000 }, async () => {
+test("one node alone serves without a federation; --nodes 3 makes it the first of three with all it remembers", { timeout: 180_000 }, async () => {
   const data = join(folder, "one");
   const run = npmStart("--data", data, "--nodes", "1", "--port-base", String(BASE));
   onTestFailed(() => console.error(run.out()));
@@ -111,6 +111,18 @@ test("one node alone serves without a federation", { timeout: 60_000 }, async ()
   expect(existsSync(join(data, "federation-secret"))).toBe(false);
   run.child.kill("SIGTERM");
   expect(await run.ended).toBe(0);
+
+  const three = npmStart("--data", data, "--nodes", "3", "--port-base", String(BASE));
+  onTestFailed(() => console.error(three.out()));
+  await eventually("two have joined", 120_000, async () => three.out().includes("API pages:") || undefined, three.out);
+  expect(three.out()).toMatch(/node-3 .*joining: layout \d+, (?:copying|taking over) \d+ of 257/);
+  expect(JSON.parse(readFileSync(join(data, "federation.json"), "utf8"))).toEqual({ nodes: 3, first: 1 });
+  const third = `http://127.0.0.1:${BASE + 20}`;
+  expect(await continuum("recall", "--url", third, "--level", "all", "lake")).toContain("Bob rows on the lake.");
+  expect(await continuum("learn", "--url", third, "--level", "all", "Who swims?", "Carol swims in the lake.")).toContain("Learnt");
+  expect(await continuum("layout", "show", "--url", url)).toMatch(/node-1 .*serves[\s\S]*node-2 .*serves[\s\S]*node-3 .*serves/);
+  three.child.kill("SIGTERM");
+  expect(await three.ended).toBe(0);
 });
 
 function npmStart(...words: string[]): Run {

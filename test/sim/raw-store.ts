@@ -77,6 +77,14 @@ export function readRawStore(disk: ReadonlyMap<string, Uint8Array>): RawStore {
   return { frontiers, marks, log, sealed, records, keys, layout, clock };
 }
 
+/** How many own the partitions of a layout that serves now, and how many full copies they keep. */
+export function ownersIn(layout: Uint8Array): { readonly members: number; readonly factor: number } {
+  const row = decode(payload(layout)) as [format: number, version: number, ...rest: unknown[]];
+  if (row[0] === 1) return { factor: row[3] as number, members: (row[7] as unknown[]).length };
+  const [factor, members] = row[5] as [number, unknown[]];
+  return { factor, members: members.length };
+}
+
 /** How far a disk's witness has seen a stream; 0 when it is no witness of it. */
 export function markIn(disk: ReadonlyMap<string, Uint8Array>, partition: string, writer: string): number {
   const row = disk.get(`w/${partition.padStart(3, "0")}`);

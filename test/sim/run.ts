@@ -100,7 +100,7 @@ class Run {
     const doors = nodes.map((node) => this.#federation.door(node));
     this.#workload = new Workload(this.#scheduler, doors, this.#profile.workload, plan, (operation) => {
       const disks = nodes.map((node) => node.disk.durable());
-      this.#violations.push(...checkAcknowledged(operation, keyOf(operation), this.#registry, disks, this.#profile.replicationFactor));
+      this.#violations.push(...checkAcknowledged(operation, keyOf(operation), this.#registry, disks));
     });
   }
 

@@ -16,6 +16,7 @@ import {
   isIntact,
   linkMass,
   markIn,
+  ownersIn,
   type RawDecay,
   type RawDelta,
   type RawStore,
@@ -141,6 +142,16 @@ export class Registry {
   }
 }
 
+/** While the layout changes nodes go by different ones: the smallest group that any of them may have counted with. */
+function leastGroup(disks: readonly Disk[]): { readonly replicas: number; readonly quorum: number } {
+  const layouts = disks.map((disk) => disk.get("!layout")).filter((layout) => layout !== undefined && isIntact(layout)) as Uint8Array[];
+  const groups = layouts.map(ownersIn).map(({ factor, members }) => {
+    const size = Math.min(2 * factor - 1, members);
+    return { replicas: Math.min(factor, members), quorum: Math.floor(size / 2) + 1 };
+  });
+  return { replicas: Math.min(...groups.map(({ replicas }) => replicas)), quorum: Math.min(...groups.map(({ quorum }) => quorum)) };
+}
+
 /** Of a delta `partition/writer/seq`, how keys end that are about it. */
 function rowOf(name: string): string {
   const [partition, writer, seq] = name.split("/") as [string, string, string];
@@ -151,9 +162,8 @@ function rowOf(name: string): string {
 const MAY_CHANGE_NOTHING: ReadonlySet<Operation["kind"]> = new Set(["edit", "delete", "unlearn"]);
 
 /** Checker P1, at the very moment of an acknowledgement: that many disks have it durably, a full copy among them. */
-export function checkAcknowledged(operation: Operation, key: string, registry: Registry, disks: readonly Disk[], factor: number): Violation[] {
-  const replicas = Math.min(factor, disks.length);
-  const quorum = Math.floor(Math.min(2 * factor - 1, disks.length) / 2) + 1;
+export function checkAcknowledged(operation: Operation, key: string, registry: Registry, disks: readonly Disk[]): Violation[] {
+  const { replicas, quorum } = leastGroup(disks);
   const found: string[] = [];
   for (const name of registry.executionsOf(operation.tenant, key)) {
     const [partition, writer, seq] = name.split("/") as [string, string, string];

@@ -8,6 +8,7 @@ import { sealWith } from "../../crypto/seal.ts";
 import { acceptsArguments } from "../../node/arguments.ts";
 import { Engine } from "../../node/engine.ts";
 import { keyOperations } from "../../node/keys.ts";
+import { layoutOperations } from "../../node/layout-queue.ts";
 import { MemoryIndex } from "../../node/memory/memory-index.ts";
 import { createOperations, DEFAULT_SETTINGS } from "../../node/memory/operations.ts";
 import type { Network, Router } from "../../node/ports.ts";
@@ -19,7 +20,7 @@ import { decodeWire, type Wire } from "../../protocol/codec.ts";
 import { buildDelta, type Delta, type DeltaBody, genesisHash } from "../../protocol/delta.ts";
 import { sealDelta } from "../../protocol/envelope.ts";
 import { encodeFrame } from "../../protocol/frame.ts";
-import type { FederationId, Incarnation, KeyHash, NodeId, WriterId } from "../../protocol/ids.ts";
+import type { FederationId, Incarnation, KeyHash, NodeId, Partition, WriterId } from "../../protocol/ids.ts";
 import { encodeLayout, groupOf, layoutOf, type Member, memberOf, partitionOf } from "../../protocol/layout.ts";
 import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
 import { type Envelope, type Message, type MessageOf, type MessageType, messageFromWire } from "../../protocol/message.ts";
@@ -63,6 +64,8 @@ export class WiredNode implements Counted {
   readonly lines: { level: string; facts: Record<string, unknown>; message: string }[] = [];
   /** What would have ended the process. */
   fatal: Error | undefined;
+  /** Why it would have begun again under a new incarnation. */
+  copy: string | undefined;
   readonly sent: { to: NodeId; message: Message }[] = [];
   readonly engine: Engine;
   readonly router: Router;
@@ -81,7 +84,7 @@ export class WiredNode implements Counted {
       onNews: () => undefined,
       send: (to, frame) => {
         const row = decodeWire(frame, FRAME_MAX_BYTES) as readonly Wire[];
-        this.sent.push({ to, message: messageFromWire(row[4]!) });
+        this.sent.push({ to, message: messageFromWire(row.at(-1)!) });
         return true;
       },
       announce: () => undefined,
@@ -118,10 +121,10 @@ export class WiredNode implements Counted {
         this.fatal ??= error;
       },
       onCopy: (reason) => {
-        this.fatal ??= new Error(reason);
+        this.copy ??= reason;
       },
     });
-    const operations = { ...createOperations(index, DEFAULT_SETTINGS, system.monotonic), ...keyOperations };
+    const operations = { ...createOperations(index, DEFAULT_SETTINGS, system.monotonic), ...keyOperations, ...layoutOperations };
     this.router = createRouter({
       engine: this.engine,
       operations,
@@ -224,10 +227,12 @@ export function helloOf(member: Pick<Member, "name" | "incarnation" | "zone">): 
 /** A stream as its writer would go on with it: numbers and hashes fit, whatever the bodies say. */
 export class Stream {
   readonly writer: WriterId;
+  readonly partition: Partition;
   readonly deltas: Delta[] = [];
 
-  constructor(writer: WriterId) {
+  constructor(writer: WriterId, partition = PARTITION) {
     this.writer = writer;
+    this.partition = partition;
   }
 
   next(body: Partial<DeltaBody>, header: { hlc?: readonly [number, number]; saw?: Record<WriterId, number>; key?: string } = {}): Delta {
@@ -235,9 +240,9 @@ export class Stream {
     const delta = buildDelta(
       {
         writer: this.writer,
-        partition: PARTITION,
+        partition: this.partition,
         seq,
-        previous: this.deltas.at(-1)?.hash ?? genesisHash(this.writer, PARTITION),
+        previous: this.deltas.at(-1)?.hash ?? genesisHash(this.writer, this.partition),
         hlc: header.hlc ?? [1_800_000_000_000, seq],
         key: (header.key ?? `of-${seq}-${this.writer}`).padEnd(22, "_").slice(0, 40) as KeyHash,
         saw: header.saw ?? {},

@@ -1,5 +1,6 @@
 /** Fault 3: a store restored from an older copy, twice in a row, and one store in two running processes. */
 import { cpSync } from "node:fs";
+import { atRest } from "../../e2e/at-rest.ts";
 import { eventually } from "../../e2e/federation.ts";
 import { readDisk } from "../disks.ts";
 import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
@@ -53,7 +54,10 @@ async function restored(stage: Stage, node: FaultyNode, others: readonly FaultyN
   node.restoreStore(copy);
   stage.tell(`${node.name} is restored from ${copy}`);
   await backAgain(stage, node);
-  if (!COPIES_ARE_FOUND) stage.clients.start();
+  if (COPIES_ARE_FOUND) return;
+  // "Ready" and "complete" can be said before all heads were heard: only equal frontiers are safe.
+  await atRest(stage.federation, PATIENCE_MS);
+  stage.clients.start();
 }
 
 async function backAgain(stage: Stage, node: FaultyNode): Promise<void> {
