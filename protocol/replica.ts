@@ -1213,7 +1213,8 @@ export class Replica {
   /** Tells what there is to be had here, and asks how much of it the member holds. The frontier of an ask is taken for heads: a mark is no copy (P1). */
   #offer(to: NodeId, partition: Partition, kind: Kind, effects: Effect[]): void {
     const frontier = kind === "heads" ? this.#streams.heads.durableFrontier(partition) : [];
-    if (kind === "marks") effects.push({ type: "send", to, message: { type: "held", heads: [], marks: this.#streams.marks.durableHeads(partition) } });
+    if (kind === "marks")
+      effects.push({ type: "send", to, message: { type: "held", heads: [], marks: this.#streams.marks.durableHeads(partition) } });
     effects.push({ type: "send", to, message: { type: "ask", id: 0, partition, frontier } });
   }
 
