@@ -68,6 +68,11 @@ export function openWith(keyring: Keyring, name: KeyName, envelope: Uint8Array, 
   return open(keyring.key(name, index), nonce, sealed, concat(keyring.idBytes(index), aad));
 }
 
+/** Public id of the secret that something was sealed under, as it says itself: nothing is opened. "" for what is too short to be sealed. */
+export function sealedUnder(envelope: Uint8Array): string {
+  return envelope.length < ENVELOPE_BYTES ? "" : Buffer.from(envelope.buffer, envelope.byteOffset, SECRET_ID_BYTES).toString("hex");
+}
+
 /** "expand 32-byte k" as the four words HChaCha20 starts from. */
 const SIGMA = new Uint32Array(Uint8Array.from("expand 32-byte k", (character) => character.charCodeAt(0)).buffer);
 /** Everything here is synchronous, so one of each serves all: a few objects less for every delta that is sealed or opened. */

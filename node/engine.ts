@@ -23,6 +23,7 @@ import { LayoutQueue } from "./layout-queue.ts";
 import { Links, type PeerInfo, type Versions } from "./links.ts";
 import { Outbox } from "./outbox.ts";
 import type { GraphIndex, Log, Meter, Network, System } from "./ports.ts";
+import { Resealing } from "./resealing.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { Store, StoreSnapshot } from "./store/store.ts";
 
@@ -83,6 +84,8 @@ const COPY_AGAIN_MS = 5000;
 export class Engine {
   readonly writer: WriterId;
   readonly links: Links | undefined;
+  /** Undefined on a single node. */
+  readonly resealing: Resealing | undefined;
   readonly #o: EngineOptions;
   readonly #pending = new Map<RequestId, Pending>();
   readonly #outbox: Outbox | undefined;
@@ -138,6 +141,17 @@ export class Engine {
       system: options.system,
       meter: options.meter,
       federation: () => (this.layout as Layout).federation,
+      onFailure: (error) => this.#fatal(error),
+    });
+    const { links } = this;
+    this.resealing = new Resealing({
+      store: options.store,
+      keyring: options.federation.keyring,
+      federation: () => this.layout?.federation,
+      peers: () => links.peers(),
+      tell: (to, message) => void links.send(to, message),
+      system: options.system,
+      log: options.log,
       onFailure: (error) => this.#fatal(error),
     });
     options.federation.network.onNews = (from) =>
@@ -235,6 +249,7 @@ export class Engine {
     this.#pending.clear();
     while (this.#flushing) await new Promise<void>((resolve) => this.#o.system.after(5, resolve));
     await this.#snapshots?.stop();
+    await this.resealing?.stop();
     if (this.#o.store.staged.hasStaged) await this.#o.store.flush();
   }
 
@@ -398,6 +413,7 @@ export class Engine {
     this.#forming?.peer(peer, connected);
     if (this.#replica !== undefined) this.#perform(this.#replica.peer(peer.node, connected ? peer.writer : undefined, now, peer.version));
     this.#changing?.peer(peer, connected);
+    this.resealing?.peer(peer, connected);
     this.#layoutToldAt.delete(peer.node);
     if (!connected) this.#gone(peer.node);
     else if (peer.layoutVersion < (this.layout?.version ?? 0)) this.#tellLayout(peer.node);
@@ -427,6 +443,9 @@ export class Engine {
       case "forward":
       case "forwarded":
         this.#forwarded(verified);
+        break;
+      case "sealed-under":
+        this.resealing?.received(peer.node, message);
         break;
       case "snapshot-want":
         if (this.#replica?.connectedMembers().includes(peer.node)) void this.#serveSnapshot(peer.node, message);
@@ -686,6 +705,7 @@ export class Engine {
     this.#guard(() => {
       const now = this.#o.system.monotonic();
       this.#forming?.tick(now);
+      this.resealing?.tick(now);
       if (this.#replica !== undefined) {
         this.#perform(this.#replica.tick(now, this.#o.system.now()));
         this.#changing?.tick(now);

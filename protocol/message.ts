@@ -24,6 +24,7 @@
  * | 18 | ready | 2 | partitions that are handed over, as far as I can see, under this layout version |
  * | 19 | snapshot-want | 2 | send me the partition as it is, from this key on |
  * | 20 | snapshot-part | 2 | rows of it, as of one moment |
+ * | 21 | sealed-under | 2 | how many deltas I keep sealed under another secret than my first, by its id |
  */
 import { asArray, asBytes, asCount, asText, asToken, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
@@ -122,7 +123,9 @@ export type Message =
       readonly rows: readonly (readonly [key: Uint8Array, value: Uint8Array])[];
       readonly last: boolean;
       readonly refused: SnapshotRefusal;
-    };
+    }
+  /** As a witness; empty: nothing is. */
+  | { readonly type: "sealed-under"; readonly others: readonly (readonly [secret: string, deltas: number])[] };
 
 /** "": not refused. busy: ask again later. gone: begin again. not_held: ask somebody else. */
 export type SnapshotRefusal = "" | "busy" | "gone" | "not_held";
@@ -163,6 +166,7 @@ export const MESSAGE_NUMBERS: Readonly<Record<MessageType, number>> = {
   ready: 18,
   "snapshot-want": 19,
   "snapshot-part": 20,
+  "sealed-under": 21,
 };
 
 /** Messages that a peer of protocol version 1 does not know. */
@@ -237,6 +241,8 @@ export function messageToWire(message: Message): Wire {
         message.last,
         SNAPSHOT_REFUSALS.indexOf(message.refused),
       ];
+    case "sealed-under":
+      return [no, message.others.map(([secret, deltas]) => [secret, deltas])];
   }
 }
 
@@ -378,6 +384,18 @@ export function messageFromWire(wire: Wire): Message {
         }),
         last: row[5] === true,
         refused,
+      };
+    }
+    case 21: {
+      sized(row, 2);
+      const others = asArray(row[1], "secrets");
+      if (others.length > SECRET_IDS_MAX) throw new ProtocolError("TOO_LARGE", "more secrets than a node may have", { secrets: others.length });
+      return {
+        type: "sealed-under",
+        others: others.map((pair) => {
+          const [secret, deltas] = asArray(pair, "secret", 2);
+          return [asText(secret, "secret id", SECRET_ID_MAX_CHARS), asCount(deltas, "deltas")] as const;
+        }),
       };
     }
     default:

@@ -8,5 +8,5 @@ export const HELLO_VERSION = 1;
 
 export const PROTOCOL_CHANGES: Readonly<Record<number, string>> = {
   1: "the first: hello, formation, layout, push, held, want, repair, ask, told, forward, forwarded, digest, refused",
-  2: "layouts change and members come back: introduce, compare, report, vote, ready, snapshot-want, snapshot-part; frames name the layout's hash, heads and marks are told apart",
+  2: "layouts change and members come back: introduce, compare, report, vote, ready, snapshot-want, snapshot-part, sealed-under; frames name the layout's hash, heads and marks are told apart",
 };

@@ -12,6 +12,7 @@
  * | `!counted` | the incarnation that has begun to count |
  * | `!clock` | highest clock value stored |
  * | `!peers` | address book |
+ * | `!revoked` | nodes that were shut out, as this node last knew |
  * | `l/version` | layouts this node adopted, the newest of them; version in 12 hex digits |
  * | `t/writer` | what another member told last: its start, frontiers and marks |
  * | `f/ppp` | frontier of the partition (full replica): writer, seq, header hash of each stream |
@@ -47,6 +48,7 @@ export const META = {
   counted: "!counted",
   clock: "!clock",
   peers: "!peers",
+  revoked: "!revoked",
 } as const;
 export type MetaKey = Exclude<keyof typeof META, "format" | "incarnation" | "starts">;
 

@@ -3,6 +3,7 @@
  * (group commit); a record that several of them change is encoded once. Reads look at what is staged, then at what is being flushed, then at a bounded
  * cache, then at LevelDB (synchronously: a decision is made on one state, and a cached block answers in microseconds).
  */
+import { sealedUnder } from "../../crypto/seal.ts";
 import { type Hlc, laterHlc } from "../../protocol/clock.ts";
 import { type Delta, type DeltaHeader, parseDelta, parseHeader } from "../../protocol/delta.ts";
 import type { Batch } from "../../protocol/effects.ts";
@@ -49,6 +50,17 @@ const CACHE_RECORDS_MAX = 50_000;
 /** Keys known not to be on disk: one step asks for the same new record several times. */
 const ABSENT_MAX = 10_000;
 
+/** A sealed delta that is kept, and the public id of the secret it is sealed under. */
+interface Kept {
+  readonly seq: number;
+  readonly bytes: number;
+  secret: string;
+}
+
+/** A stretch of a stream that is sealed again at once. */
+const RESEAL_DELTAS_MAX = 64;
+const RESEAL_BYTES_MAX = 512 * 1024;
+
 /** What one flush wrote. */
 export interface Flush {
   readonly batches: readonly Batch[];
@@ -68,9 +80,10 @@ export class Staged implements StagedState {
   #highWater: Hlc;
   readonly #frontiers = new Map<Partition, Map<WriterId, Head>>();
   readonly #marks = new Map<Partition, Map<WriterId, Head>>();
-  /** Sealed deltas on disk or on their way: per stream the seqs and sizes, ascending. */
-  readonly #sealed = new Map<string, { seq: number; bytes: number }[]>();
+  /** Sealed deltas on disk or on their way: per stream, ascending. */
+  readonly #sealed = new Map<string, Kept[]>();
   #sealedBytes = 0;
+  readonly #sealedUnder = new Map<string, number>();
   readonly #partitions = new Map<string, Partition>();
   readonly #counts: Map<Partition, RecordCounts>;
   readonly #counted = new Set<Partition>();
@@ -85,7 +98,7 @@ export class Staged implements StagedState {
     loaded: {
       frontiers: readonly StreamHead[];
       marks: readonly StreamHead[];
-      sealed: readonly { partition: Partition; writer: WriterId; seq: number; bytes: number }[];
+      sealed: readonly ({ partition: Partition; writer: WriterId } & Kept)[];
       highWater: Hlc;
       counts: ReadonlyMap<Partition, RecordCounts>;
       erased: ReadonlyMap<Partition, ReadonlyMap<WriterId, Erased>>;
@@ -98,7 +111,7 @@ export class Staged implements StagedState {
     this.#erased = new Map([...loaded.erased].map(([partition, erased]) => [partition, new Map(erased)]));
     for (const head of loaded.frontiers) headsOf(this.#frontiers, head.partition).set(head.writer, head);
     for (const head of loaded.marks) headsOf(this.#marks, head.partition).set(head.writer, head);
-    for (const { partition, writer, seq, bytes } of loaded.sealed) this.#keepSealed(partition, writer, seq, bytes);
+    for (const { partition, writer, ...kept } of loaded.sealed) this.#keepSealed(partition, writer, kept);
   }
 
   get hasStaged(): boolean {
@@ -177,9 +190,58 @@ export class Staged implements StagedState {
     return this.#sealedBytes;
   }
 
-  #keepSealed(partition: Partition, writer: WriterId, seq: number, bytes: number): void {
-    this.#sealedOf(partition, writer).push({ seq, bytes });
-    this.#sealedBytes += bytes;
+  /** How many sealed deltas are kept under which secret, by its public id. */
+  get sealedUnder(): ReadonlyMap<string, number> {
+    return this.#sealedUnder;
+  }
+
+  /** What is kept under another secret than this one, a bounded stretch of a stream at a time; it may be forgotten before it is looked at. */
+  *sealedNotUnder(secret: string): Generator<{ readonly partition: Partition; readonly writer: WriterId; readonly seqs: readonly number[] }> {
+    for (const [stream, kept] of this.#sealed) {
+      const [partition, writer] = stream.split("/") as [string, WriterId];
+      for (let after = 0; ; ) {
+        const seqs: number[] = [];
+        let bytes = 0;
+        for (let at = indexAfter(kept, after); at < kept.length && seqs.length < RESEAL_DELTAS_MAX && bytes < RESEAL_BYTES_MAX; at++) {
+          const one = kept[at] as Kept;
+          after = one.seq;
+          if (one.secret === secret) continue;
+          seqs.push(one.seq);
+          bytes += one.bytes;
+        }
+        if (seqs.length === 0) break;
+        yield { partition: Number(partition) as Partition, writer, seqs };
+      }
+    }
+  }
+
+  /** It is on disk under this secret now. */
+  resealed(partition: Partition, writer: WriterId, seqs: readonly number[], secret: string): void {
+    const kept = this.#sealed.get(`${partition}/${writer}`) ?? [];
+    for (const seq of seqs) {
+      const one = kept[indexAfter(kept, seq - 1)];
+      if (one?.seq !== seq) continue;
+      this.#countSecret(one.secret, -1);
+      this.#countSecret(secret, 1);
+      one.secret = secret;
+    }
+  }
+
+  #keepSealed(partition: Partition, writer: WriterId, kept: Kept): void {
+    this.#sealedOf(partition, writer).push(kept);
+    this.#sealedBytes += kept.bytes;
+    this.#countSecret(kept.secret, 1);
+  }
+
+  #letGo({ bytes, secret }: Kept): void {
+    this.#sealedBytes -= bytes;
+    this.#countSecret(secret, -1);
+  }
+
+  #countSecret(secret: string, change: number): void {
+    const deltas = (this.#sealedUnder.get(secret) ?? 0) + change;
+    if (deltas === 0) this.#sealedUnder.delete(secret);
+    else this.#sealedUnder.set(secret, deltas);
   }
 
   stage(batch: Batch): void {
@@ -195,16 +257,16 @@ export class Staged implements StagedState {
         const { partition, writer, seq } = batch.delta.header;
         const bytes = encodePair(batch.envelope.headerBytes, batch.envelope.sealedBody);
         this.#rows.set(keys.sealed(partition, writer, seq), { bytes });
-        this.#keepSealed(partition, writer, seq, bytes.length);
+        this.#keepSealed(partition, writer, { seq, bytes: bytes.length, secret: sealedUnder(batch.envelope.sealedBody) });
         this.#highWater = laterHlc(this.#highWater, batch.delta.header.hlc);
         break;
       }
       case "forget": {
         const kept = this.#sealedOf(batch.partition, batch.writer);
-        while (kept.length > 0 && (kept[0] as { seq: number }).seq <= batch.seq) {
-          const { seq, bytes } = kept.shift() as { seq: number; bytes: number };
-          this.#sealedBytes -= bytes;
-          this.#rows.set(keys.sealed(batch.partition, batch.writer, seq), GONE);
+        while (kept.length > 0 && (kept[0] as Kept).seq <= batch.seq) {
+          const one = kept.shift() as Kept;
+          this.#letGo(one);
+          this.#rows.set(keys.sealed(batch.partition, batch.writer, one.seq), GONE);
         }
         return;
       }
@@ -248,7 +310,7 @@ export class Staged implements StagedState {
       this.#marks.delete(partition);
       for (const [stream, kept] of this.#sealed) {
         if (!stream.startsWith(`${partition}/`)) continue;
-        for (const { bytes } of kept) this.#sealedBytes -= bytes;
+        for (const one of kept) this.#letGo(one);
         this.#sealed.delete(stream);
       }
     }
@@ -407,7 +469,7 @@ export class Staged implements StagedState {
     if (this.#cache.size > CACHE_RECORDS_MAX) this.#cache.delete(this.#cache.keys().next().value as string);
   }
 
-  #sealedOf(partition: Partition, writer: WriterId): { seq: number; bytes: number }[] {
+  #sealedOf(partition: Partition, writer: WriterId): Kept[] {
     const stream = `${partition}/${writer}`;
     let list = this.#sealed.get(stream);
     if (list === undefined) {
@@ -433,6 +495,17 @@ function encodeRow(row: Exclude<Row, typeof GONE>): Uint8Array {
   if ("executions" in row) return seal(encodeExecutions(row.executions, CHECKSUM_BYTES));
   if ("delta" in row) return seal(encodePair(row.delta.headerBytes, row.delta.bodyBytes, CHECKSUM_BYTES));
   return protect(row.bytes);
+}
+
+/** Of the first with a higher seq; the length when there is none. */
+function indexAfter(kept: readonly Kept[], seq: number): number {
+  let [low, high] = [0, kept.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((kept[middle] as Kept).seq <= seq) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function visible(record: GraphRecord | undefined): GraphRecord | undefined {

@@ -1,4 +1,5 @@
 /** One node's LevelDB: opened once, checked, read through snapshots, written through group commits. Knows no network and no memory. */
+import { sealedUnder } from "../../crypto/seal.ts";
 import { HLC_ZERO } from "../../protocol/clock.ts";
 import type { FloorCut } from "../../protocol/floor.ts";
 import type { StreamHead } from "../../protocol/frontier.ts";
@@ -13,6 +14,7 @@ import { beginClearing, clearRows, endClearing, finishClearing, headsAt, type In
 import { Fingerprint } from "./fingerprint.ts";
 import { eraseSome, floorCut } from "./floors.ts";
 import {
+  CHECKSUM_BYTES,
   type Holding,
   keys,
   META,
@@ -38,6 +40,7 @@ import {
   decodeStarts,
   decodeTold,
   type Erased,
+  encodePair,
   encodeStarts,
   encodeTold,
   type RecordCounts,
@@ -137,8 +140,9 @@ export class Store {
     const streams: { frontiers: StreamHead[]; marks: StreamHead[] } = { frontiers: [], marks: [] };
     for await (const [key, value] of db.iterator(ranges.frontiers())) streams.frontiers.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
     for await (const [key, value] of db.iterator(ranges.marks())) streams.marks.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
-    const sealed: { partition: Partition; writer: WriterId; seq: number; bytes: number }[] = [];
-    for await (const [key, value] of db.iterator(ranges.sealed())) sealed.push({ ...sealedAt(key), bytes: value.length });
+    const sealed: { partition: Partition; writer: WriterId; seq: number; bytes: number; secret: string }[] = [];
+    for await (const [key, value] of db.iterator(ranges.sealed()))
+      sealed.push({ ...sealedAt(key), bytes: value.length - CHECKSUM_BYTES, secret: secretOfRow(value) });
     const counts = new Map<Partition, RecordCounts>();
     for await (const [key, value] of db.iterator(ranges.counts())) counts.set(partitionAt(key), decodeCounts(unprotect(key, value)));
     const erased = new Map<Partition, Map<WriterId, Erased>>();
@@ -443,6 +447,36 @@ export class Store {
     return out;
   }
 
+  /**
+   * Seals again what is kept as a witness: what does not change its place, its header or whether it is forgotten. One fsynced batch, so after a crash each
+   * row is what it was or what it is to be.
+   * @param seal undefined: it stays as it is
+   * @returns how many were sealed again
+   */
+  reseal(partition: Partition, writer: WriterId, seqs: readonly number[], seal: (envelope: Envelope) => Envelope | undefined): Promise<number> {
+    return this.#inOrder(async () => {
+      if (this.staged.isClosed(partition, "witness")) return 0;
+      const operations: LevelOperation[] = [];
+      const done = new Map<string, number[]>();
+      for (const seq of seqs) {
+        const key = keys.sealed(partition, writer, seq);
+        // Not there: forgotten meanwhile, or on its way to the disk, which comes after this.
+        const value = this.#db.getSync(key);
+        const [headerBytes, sealedBody] = value === undefined ? [] : pairOf(key, value);
+        if (headerBytes === undefined || sealedBody === undefined) continue;
+        const again = seal({ headerBytes, sealedBody });
+        if (again === undefined) continue;
+        operations.push({ type: "put", key, value: protect(encodePair(again.headerBytes, again.sealedBody)) });
+        const secret = sealedUnder(again.sealedBody);
+        done.set(secret, [...(done.get(secret) ?? []), seq]);
+      }
+      // Synced: an operator drops the old secret when this is said to be done.
+      if (operations.length > 0) await this.#db.batch(operations, { sync: true });
+      for (const [secret, all] of done) this.staged.resealed(partition, writer, all, secret);
+      return operations.length;
+    });
+  }
+
   async *#stretch(gte: string, lt: string, maxBytes: number): AsyncGenerator<[Uint8Array, Uint8Array]> {
     let bytes = 0;
     for await (const [key, value] of this.#db.iterator({ gte, lt })) {
@@ -483,6 +517,24 @@ export class Store {
 
   close(): Promise<void> {
     return this.#db.close();
+  }
+}
+
+/** Header and sealed body; nothing where the disk lied, which the scrub reports. */
+function pairOf(key: string, value: Uint8Array): [Uint8Array, Uint8Array] | [] {
+  try {
+    return decodePair(unprotect(key, value));
+  } catch {
+    return [];
+  }
+}
+
+/** Of a sealed delta on disk. Its checksum is looked at when it is used. */
+function secretOfRow(value: Uint8Array): string {
+  try {
+    return sealedUnder(decodePair(value.subarray(CHECKSUM_BYTES))[1]);
+  } catch {
+    return "";
   }
 }
 

@@ -23,6 +23,7 @@ const MESSAGES = [
   "ready",
   "snapshot-want",
   "snapshot-part",
+  "sealed-under",
 ];
 const FORMATION = ["", "prepare", "promise", "propose", "yes", "nack", "formed", "ask"];
 const VOTE = ["", "prepare", "promise", "propose", "yes", "nack"];

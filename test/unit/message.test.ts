@@ -109,6 +109,10 @@ const someMessage: fc.Arbitrary<Message> = fc.oneof(
     last: fc.boolean(),
     refused: fc.constantFrom("" as const, "busy" as const, "gone" as const, "not_held" as const),
   }),
+  fc.record({
+    type: fc.constant("sealed-under" as const),
+    others: fc.array(fc.tuple(fc.string({ maxLength: SECRET_ID_MAX_CHARS }), someCount), { maxLength: SECRET_IDS_MAX }),
+  }),
 );
 
 describe("the golden bytes of the messages", () => {
@@ -137,7 +141,7 @@ describe("a message", () => {
   });
 
   it.each([
-    ["a number nobody gave", [21, 1]],
+    ["a number nobody gave", [99, 1]],
     ["the number 0", [0]],
     ["a text for a number", ["push", []]],
     ["nothing in it", []],
@@ -252,6 +256,10 @@ describe("the bounds of a message", () => {
     expect(codeOf(() => messageFromWire(introduce(many(SECRET_IDS_MAX, longest))))).toBe("nothing thrown");
     expect(codeOf(() => messageFromWire(introduce(many(SECRET_IDS_MAX + 1, longest))))).toBe("TOO_LARGE");
     expect(codeOf(() => messageFromWire(introduce([`${longest}f`])))).toBe("MALFORMED");
+    const sealedUnder = (others: Wire): Wire => [21, others];
+    expect(codeOf(() => messageFromWire(sealedUnder(many(SECRET_IDS_MAX, [longest, 1]))))).toBe("nothing thrown");
+    expect(codeOf(() => messageFromWire(sealedUnder(many(SECRET_IDS_MAX + 1, [longest, 1]))))).toBe("TOO_LARGE");
+    expect(codeOf(() => messageFromWire(sealedUnder([[`${longest}f`, 1]])))).toBe("MALFORMED");
   });
 
   it("lets everything be ready and refuses one partition more than there are", () => {

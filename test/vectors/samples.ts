@@ -298,6 +298,7 @@ export const MESSAGES: readonly MessageSample[] = [
     version: 2 as const,
     message: { type: "snapshot-part" as const, partition: PARTITION, id: 11, frontier: [], rows: [], last: false, refused },
   })),
+  { name: "sealed-under", version: 2, message: { type: "sealed-under", others: [["89ef4567", 3]] } },
 ];
 
 export interface MessageVector {
