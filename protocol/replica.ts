@@ -154,6 +154,7 @@ export class Replica {
   #handoverAt = 0;
   #readyAt = 0;
   #leftoverAt = 0;
+  #leftoversAsked = 0;
 
   constructor(start: ReplicaStart) {
     this.#start = start;
@@ -1192,19 +1193,21 @@ export class Replica {
   #reviewLeftovers(effects: Effect[]): void {
     this.#leftoverAt = this.#now + LEFTOVER_MS;
     if (this.#standing !== "counting" || this.layout.phase !== "done") return;
-    let asked = 0;
-    for (const kind of ["heads", "marks"] as const) {
-      for (const partition of [...this.#streams[kind].partitions()]) {
+    const waiting: { readonly kind: Kind; readonly partition: Partition }[] = [];
+    for (const kind of ["heads", "marks"] as const)
+      for (const partition of this.#streams[kind].partitions()) {
         if (this.#keepsIn(partition, kind)) continue;
-        const group = groupOf(this.layout, partition);
-        if (holdsAll(group, partition, new Map(this.#streams[kind].durableFrontier(partition)), this.#handoverWorld())) {
-          effects.push({ type: "drop", partition, kind });
-          continue;
-        }
-        if (++asked > LEFTOVERS_AT_A_TIME) return;
-        for (const member of group.members) if (this.#members.isConnected(member.writer)) this.#offer(member.node, partition, kind, effects);
+        const frontier = new Map(this.#streams[kind].durableFrontier(partition));
+        if (holdsAll(groupOf(this.layout, partition), partition, frontier, this.#handoverWorld())) effects.push({ type: "drop", partition, kind });
+        else waiting.push({ kind, partition });
       }
-    }
+    // In turns: some may wait for long.
+    const from = this.#leftoversAsked % Math.max(1, waiting.length);
+    const turn = [...waiting.slice(from), ...waiting.slice(0, from)].slice(0, LEFTOVERS_AT_A_TIME);
+    this.#leftoversAsked = from + turn.length;
+    for (const { kind, partition } of turn)
+      for (const member of groupOf(this.layout, partition).members)
+        if (this.#members.isConnected(member.writer)) this.#offer(member.node, partition, kind, effects);
   }
 
   /** Tells what there is to be had here, and asks how much of it the member holds. The frontier of an ask is taken for heads: a mark is no copy (P1). */

@@ -49,6 +49,7 @@ describe("configuration without anything set", () => {
       gossipFanout: 6,
       autoJoin: false,
       strictStart: false,
+      logRetentionMs: 30 * 24 * 3600 * 1000,
       timeoutMs: 5000,
       resonanceDecay: 0.85,
       hebbianRate: 0.15,

@@ -702,6 +702,28 @@ describe("a copy that is in no group any more", () => {
     expect(world.messages("report")).toEqual([]);
   });
 
+  it("is offered in turns where there are many: some that nobody can take for long keep no other", () => {
+    const world = World.atRest([...four, erin], LAYOUT);
+    const leaving = PARTITIONS.filter((one) => isIn(groupOf(LAYOUT, one).replicas, alice) && !isIn(groupOf(DONE, one).members, alice));
+    expect(leaving.length).toBeGreaterThan(16);
+    for (const [at, one] of leaving.entries()) world.propose("alice", one, { request: at, level: "one" });
+    world.settle();
+    world.adopt(GROWING);
+    world.pass(1000);
+    world.adopt(joint(GROWING));
+    world.pass(1000);
+    // alice does not hear how far the new owners are.
+    for (const { name } of [dave, erin]) world.cut("alice", name);
+    world.forgetWhatWasSeen();
+    world.adopt(DONE);
+    world.pass(5000);
+    const asked = world.messages("ask", "alice").map(({ partition: one }) => one);
+    expect(leaving.filter((one) => !asked.includes(one))).toEqual([]);
+    for (const { name } of [dave, erin]) world.connect("alice", name);
+    world.pass(5000);
+    expect(leaving.filter((one) => Object.keys(world.at("alice").holds("heads", one)).length > 0)).toEqual([]);
+  });
+
   it("of a witness that is a replica now says nothing of what it holds as one: a mark is no copy (P1)", () => {
     const change = staged(LAYOUT, { members: [alice, carol, dave], replicationFactor: 2 }, "replace");
     const turned = partitionWhere(change, (now, next) => isIn(now.witnesses, carol) && isIn(next.replicas, carol) && isIn(next.witnesses, dave));
