@@ -1,9 +1,11 @@
 import { ApiError } from "../../node/errors.ts";
+import type { Asked as AskedChange, QueuedChange } from "../../node/layout-queue.ts";
 import type { Outcome } from "../../node/ports.ts";
-import type { Level, NodeId } from "../../protocol/ids.ts";
-import { partitionOf } from "../../protocol/layout.ts";
+import { type Level, type NodeId, SYSTEM_TENANT } from "../../protocol/ids.ts";
+import { type Layout, partitionOf } from "../../protocol/layout.ts";
 import { Federation, type SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
+import { membersOf } from "./layout-operator.ts";
 import type { ReadAnswer } from "./operations.ts";
 import { type Profile, RESONANCE_DECAY } from "./profile.ts";
 import { frameKind } from "./raw-frame.ts";
@@ -30,6 +32,16 @@ const QUIET: Profile = {
 };
 
 const DECAY = { resonanceDecay: RESONANCE_DECAY, periodMs: QUIET.periodMs };
+
+export interface Scenario {
+  readonly name: string;
+  /** Three, unless said otherwise. */
+  readonly nodeCount?: number;
+  readonly play: (stage: Stage) => Promise<Violation[]>;
+}
+
+/** @returns what did not hold: nothing, when it does */
+export const expectThat = (holds: boolean, message: string): Violation[] => (holds ? [] : [{ checker: "scenario", message }]);
 
 export interface How {
   readonly level?: Level;
@@ -70,6 +82,45 @@ export class Stage {
   /** @throws Error when layout 1 does not come about */
   async formed(): Promise<void> {
     await this.until("layout 1 is formed and everybody counts", () => this.federation.counting);
+  }
+
+  /** Another machine, of another name, that runs and knows nobody's layout yet. */
+  addMachine(name: string): SimNode {
+    const node = this.federation.addNode(name);
+    this.federation.start(node);
+    return node;
+  }
+
+  /** As `continuum layout` asks for it. @throws the refusal */
+  async change(through: SimNode, change: AskedChange): Promise<QueuedChange> {
+    const outcome = await this.ask<QueuedChange>(through, "layout.change", change, { tenant: SYSTEM_TENANT, key: `change ${this.scheduler.now}` });
+    if (outcome instanceof ApiError) throw outcome;
+    return outcome.value;
+  }
+
+  /** Asks for a machine to become a member. */
+  async add(through: SimNode, node: SimNode): Promise<QueuedChange> {
+    await this.until(`${node.name} runs`, () => node.process !== undefined);
+    const incarnation = (node.process as NonNullable<SimNode["process"]>).engine.store.incarnation;
+    return await this.change(through, { op: "add", member: { node: node.id, name: node.name, incarnation, zone: "", weight: 1 } });
+  }
+
+  /** What came of a change, as this node has it. */
+  async outcomeOf(through: SimNode, { id }: QueuedChange): Promise<QueuedChange["outcome"] | undefined> {
+    const call = { tenant: SYSTEM_TENANT, key: `changes ${this.scheduler.now}` };
+    const outcome = await this.ask<{ readonly changes: readonly QueuedChange[] }>(through, "layout.changes", {}, call);
+    if (outcome instanceof ApiError) throw outcome;
+    return outcome.value.changes.find((change) => change.id === id)?.outcome;
+  }
+
+  /** By which layout a node goes. */
+  layout(node: SimNode): Layout | undefined {
+    return node.process?.engine.layout;
+  }
+
+  /** Every one of these nodes goes by a layout of which this is so. */
+  async layoutAt(nodes: readonly SimNode[], what: string, is: (layout: Layout) => boolean, withinMs = 30_000): Promise<void> {
+    await this.until(what, () => nodes.every((node) => this.layout(node) !== undefined && is(this.layout(node) as Layout)), withinMs);
   }
 
   async pass(ms: number): Promise<void> {
@@ -144,7 +195,7 @@ export class Stage {
   /** Everything that must hold of the disks once nothing is under way. */
   async examine(): Promise<Violation[]> {
     await this.pass(10_000);
-    const nodes = this.federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
+    const nodes = membersOf(this.federation).map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
     const failures = this.federation.failures.map((message) => ({ checker: "process", message }));
     return [
       ...this.registry.violations,
