@@ -148,7 +148,11 @@ function judgeSeed({ seed, violations, acknowledged, simulatedMs, coverage: met 
   if (violations.length > 0) failed.push(seed);
   totals.acknowledged += acknowledged;
   totals.simulatedMs += simulatedMs;
-  judge(`seed ${seed}`, violations, `--seed ${seed}${nodeCount === undefined ? "" : ` --nodes ${nodeCount}`}${faults.length === 0 ? "" : ` --faults ${faults}`}`);
+  judge(
+    `seed ${seed}`,
+    violations,
+    `--seed ${seed}${nodeCount === undefined ? "" : ` --nodes ${nodeCount}`}${faults.length === 0 ? "" : ` --faults ${faults}`}`,
+  );
 }
 
 async function playScenarios(text: string): Promise<void> {
@@ -177,6 +181,8 @@ function wholeNumber(name: string, text: string): number {
 }
 
 function usage(problem: string): never {
-  console.error(`${problem}\nusage: npm run sim -- [--seed N] [--seeds COUNT | --minutes M] [--nodes 1-${NAMES.length}] [--faults KIND,KIND] [--story]`);
+  console.error(
+    `${problem}\nusage: npm run sim -- [--seed N] [--seeds COUNT | --minutes M] [--nodes 1-${NAMES.length}] [--faults KIND,KIND] [--story]`,
+  );
   process.exit(2);
 }

@@ -318,7 +318,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: "at one, joint needs no replica of the next group",
     file: "protocol/membership.ts",
     find: "      if (!levelMet(level, countsOf(group), tally)) return undefined;\n      serving ??= tally;",
-    replace: '      if (!(level === "one" && serving !== undefined) && !levelMet(level, countsOf(group), tally)) return undefined;\n      serving ??= tally;',
+    replace:
+      '      if (!(level === "one" && serving !== undefined) && !levelMet(level, countsOf(group), tally)) return undefined;\n      serving ??= tally;',
     test: "test/unit/replica-changes.test.ts",
   },
   {

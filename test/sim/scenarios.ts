@@ -5,8 +5,8 @@
 import { ApiError } from "../../node/errors.ts";
 import type { SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
-import type { ReadAnswer } from "./operations.ts";
 import { LAYOUT_SCENARIOS } from "./layout-scenarios.ts";
+import type { ReadAnswer } from "./operations.ts";
 import { type Asked, expectThat, type Scenario, type Stage } from "./stage.ts";
 
 export const SCENARIOS: readonly Scenario[] = [

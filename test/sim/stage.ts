@@ -31,6 +31,8 @@ const QUIET: Profile = {
   durationMs: 0,
 };
 
+/** How long a client that insists asks again, ms. */
+const INSIST_MS = 15_000;
 const DECAY = { resonanceDecay: RESONANCE_DECAY, periodMs: QUIET.periodMs };
 
 export interface Scenario {
@@ -93,9 +95,8 @@ export class Stage {
 
   /** As `continuum layout` asks for it. @throws the refusal */
   async change(through: SimNode, change: AskedChange): Promise<QueuedChange> {
-    const outcome = await this.ask<QueuedChange>(through, "layout.change", change, { tenant: SYSTEM_TENANT, key: `change ${this.scheduler.now}` });
-    if (outcome instanceof ApiError) throw outcome;
-    return outcome.value;
+    const how = { tenant: SYSTEM_TENANT, key: `change ${through.name} ${this.scheduler.now}` };
+    return (await this.insist<QueuedChange>(through, "layout.change", change, how)).value;
   }
 
   /** Asks for a machine to become a member. */
@@ -107,9 +108,8 @@ export class Stage {
 
   /** What came of a change, as this node has it. */
   async outcomeOf(through: SimNode, { id }: QueuedChange): Promise<QueuedChange["outcome"] | undefined> {
-    const call = { tenant: SYSTEM_TENANT, key: `changes ${this.scheduler.now}` };
-    const outcome = await this.ask<{ readonly changes: readonly QueuedChange[] }>(through, "layout.changes", {}, call);
-    if (outcome instanceof ApiError) throw outcome;
+    const how = { tenant: SYSTEM_TENANT, key: `changes ${this.scheduler.now}` };
+    const outcome = await this.insist<{ readonly changes: readonly QueuedChange[] }>(through, "layout.changes", {}, how);
     return outcome.value.changes.find((change) => change.id === id)?.outcome;
   }
 
@@ -154,6 +154,21 @@ export class Stage {
     return await this.answerTo(this.begin<T>(node, operation, args, how));
   }
 
+  /**
+   * As a client that asks again, under the same key, while it is told to come again (503): who has just adopted a version counts nobody until they have
+   * reported under it. @throws the refusal, when it is another or does not end
+   */
+  async insist<T = unknown>(node: SimNode, operation: string, args: object, how: How = {}): Promise<Outcome<T>> {
+    const { key = `${operation} ${JSON.stringify(args)}` } = how;
+    const until = this.scheduler.now + INSIST_MS;
+    for (;;) {
+      const outcome = await this.ask<T>(node, operation, args, { ...how, key });
+      if (!(outcome instanceof ApiError)) return outcome;
+      if (outcome.status !== 503 || this.scheduler.now > until) throw outcome;
+      await this.pass(100);
+    }
+  }
+
   /** As `ask`, without waiting for the answer. */
   begin<T = unknown>(node: SimNode, operation: string, args: object, how: How = {}): Asked<T> {
     const { level = "quorum", key = `${operation} ${JSON.stringify(args)}`, timeoutMs = 2000, tenant = "alpha" } = how;
@@ -175,13 +190,12 @@ export class Stage {
 
   /** What a reader sees of a memory: its values, the visible one first. @throws Error when the read is refused */
   async values(node: SimNode, memory: string, level: Level = "quorum", tenant = "alpha"): Promise<readonly string[]> {
-    const outcome = await this.ask<ReadAnswer>(
+    const outcome = await this.insist<ReadAnswer>(
       node,
       "read",
       { memories: [memory], concepts: [] },
       { level, tenant, key: `read ${this.scheduler.now}` },
     );
-    if (outcome instanceof ApiError) throw outcome;
     return outcome.value.memories[memory] as readonly string[];
   }
 
