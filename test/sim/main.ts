@@ -1,13 +1,14 @@
 /**
- * npm run sim -- --seed N [--nodes K] [--story]
- * npm run sim -- --seeds COUNT [--seed FIRST] [--nodes K] [--cover]
- * npm run sim -- --minutes M [--nodes K]
+ * npm run sim -- --seed N [--nodes K] [--faults KIND,KIND] [--story]
+ * npm run sim -- --seeds COUNT [--seed FIRST] [--nodes K] [--faults KIND,KIND] [--cover]
+ * npm run sim -- --minutes M [--nodes K] [--faults KIND,KIND]
  * npm run sim -- --scenario TEXT [--story]
  * npm run sim -- --schedule FILE [--story]
  *
  * Runs a federation on simulated time, network and disk, once for each seed from N on, and says which seeds broke a promise. `--minutes` runs on with
  * seeds that nobody has tried, and says how far it is. `--story` prints what happened, line by line. A failing seed is made as
- * small as it gets in a minute; its story is printed, and its list kept in a file that `--schedule` replays. `--scenario` plays the directed schedules
+ * small as it gets in a minute; its story is printed, and its list kept in a file that `--schedule` replays. `--faults` lets these kinds happen in every
+ * seed, besides those it draws ("operate,lose-disk"; schedule.ts lists them). `--scenario` plays the directed schedules
  * whose name contains TEXT instead. The last line is `N passed, N failed`; the exit code is 0 when none failed.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -19,7 +20,7 @@ import { NAMES } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { type RunResult, runSchedule, runSeed } from "./run.ts";
 import { SCENARIOS } from "./scenarios.ts";
-import type { Schedule } from "./schedule.ts";
+import { FAULT_KINDS, type FaultKind, type Schedule } from "./schedule.ts";
 import { runSeeds, type Told } from "./seeds.ts";
 import { shrink, sizeInWords } from "./shrink.ts";
 import { Stage } from "./stage.ts";
@@ -30,6 +31,7 @@ const { values } = parseArgs({
     seeds: { type: "string" },
     minutes: { type: "string" },
     nodes: { type: "string" },
+    faults: { type: "string", default: "" },
     story: { type: "boolean", default: false },
     scenario: { type: "string" },
     /** A file that a failing run left. */
@@ -56,6 +58,8 @@ process.on("unhandledRejection", (error) =>
 
 const nodeCount = values.nodes === undefined ? undefined : wholeNumber("nodes", values.nodes);
 if (nodeCount !== undefined && (nodeCount < 1 || nodeCount > NAMES.length)) usage(`--nodes takes 1 to ${NAMES.length}`);
+const faults = values.faults.split(",").filter((kind) => kind !== "") as FaultKind[];
+for (const kind of faults) if (!FAULT_KINDS.includes(kind)) usage(`--faults takes ${FAULT_KINDS.join(",")}; not ${kind}`);
 const story = values.story ? (line: string) => console.log(line) : undefined;
 const begun = performance.now();
 const totals = { passed: 0, failed: 0, acknowledged: 0, simulatedMs: 0 };
@@ -71,7 +75,7 @@ console.log(`${totals.passed} passed, ${totals.failed} failed`);
 process.exitCode = totals.failed === 0 && totals.passed > 0 ? 0 : 1;
 
 async function runOne(seed: number): Promise<void> {
-  await runAndJudge(await runSeed({ seed, nodeCount, story }));
+  await runAndJudge(await runSeed({ seed, nodeCount, faults, story }));
 }
 
 /** @param result of a run that was told already, if it was to be told */
@@ -120,11 +124,11 @@ async function runFor(minutes: number): Promise<void> {
 }
 
 async function runMany(next: () => number | undefined): Promise<void> {
-  await runSeeds({ next, nodeCount, workers: wholeNumber("workers", values.workers), told: judgeSeed });
+  await runSeeds({ next, nodeCount, faults, workers: wholeNumber("workers", values.workers), told: judgeSeed });
   console.log(soFar());
   console.log(`\nhow often a fault met a step of the protocol\n${table(coverage)}\n`);
   const [failing] = failed;
-  if (failing !== undefined && !values["fail-fast"]) await explain(await runSeed({ seed: failing, nodeCount }));
+  if (failing !== undefined && !values["fail-fast"]) await explain(await runSeed({ seed: failing, nodeCount, faults }));
   const never = missing(coverage);
   if (never.length === 0 || totals.passed + totals.failed < COVERED_SEEDS_MIN) return;
   console.log(`never met, though declared in coverage.ts:\n  ${never.join("\n  ")}`);
@@ -144,7 +148,11 @@ function judgeSeed({ seed, violations, acknowledged, simulatedMs, coverage: met 
   if (violations.length > 0) failed.push(seed);
   totals.acknowledged += acknowledged;
   totals.simulatedMs += simulatedMs;
-  judge(`seed ${seed}`, violations, `--seed ${seed}${nodeCount === undefined ? "" : ` --nodes ${nodeCount}`}`);
+  judge(
+    `seed ${seed}`,
+    violations,
+    `--seed ${seed}${nodeCount === undefined ? "" : ` --nodes ${nodeCount}`}${faults.length === 0 ? "" : ` --faults ${faults}`}`,
+  );
 }
 
 async function playScenarios(text: string): Promise<void> {
@@ -173,6 +181,8 @@ function wholeNumber(name: string, text: string): number {
 }
 
 function usage(problem: string): never {
-  console.error(`${problem}\nusage: npm run sim -- [--seed N] [--seeds COUNT | --minutes M] [--nodes 1-${NAMES.length}] [--story]`);
+  console.error(
+    `${problem}\nusage: npm run sim -- [--seed N] [--seeds COUNT | --minutes M] [--nodes 1-${NAMES.length}] [--faults KIND,KIND] [--story]`,
+  );
   process.exit(2);
 }

@@ -1,7 +1,8 @@
 /**
  * npm run mutants -- [--seeds COUNT] [--only TEXT]
  *
- * Breaks the product one line at a time, in a copy, and lets the simulator look for it. Prints which seed and which checker found each; the last line is
+ * Breaks the product one line at a time, in a copy, and lets the simulator look for it, or the unit tests of the part where the mutant names them. Prints
+ * which seed, schedule or test found each, and which checker; the last line is
  * `N caught, N escaped`, the exit code 0 when none escaped.
  */
 import { parseArgs } from "node:util";

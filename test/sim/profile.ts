@@ -62,6 +62,18 @@ export function drawProfile(rng: Rng, nodeCount?: number): Profile {
   };
 }
 
+/** The seed's weather and these kinds of faults besides, on at least three nodes that were born in peace and work long enough to meet them. */
+export function withFaults(profile: Profile, kinds: readonly FaultKind[]): Profile {
+  const { faults, nodeCount, durationMs } = profile;
+  return {
+    ...profile,
+    birth: undefined,
+    nodeCount: Math.max(3, nodeCount),
+    durationMs: Math.max(15_000, durationMs),
+    faults: { ...faults, kinds: [...new Set([...faults.kinds, ...kinds])] },
+  };
+}
+
 function drawWorkload(rng: Rng): WorkloadSettings {
   return {
     clients: 2 + rng.int(6),

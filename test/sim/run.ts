@@ -4,10 +4,10 @@ import { Federation } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { checkHistory } from "./history-checker.ts";
 import { LayoutOperator, membersOf } from "./layout-operator.ts";
-import { drawProfile, type Profile, RESONANCE_DECAY } from "./profile.ts";
+import { drawProfile, type Profile, RESONANCE_DECAY, withFaults } from "./profile.ts";
 import { type RawDecay, readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
-import { drawFaults, type Schedule } from "./schedule.ts";
+import { drawFaults, type FaultKind, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
 import { Steps, stepsAt } from "./steps.ts";
 import { checkAcknowledged, checkAtRest, checkStrengths, Registry } from "./store-checker.ts";
@@ -19,6 +19,8 @@ export interface RunOptions {
   readonly nodeCount?: number | undefined;
   /** Each line of what happened, as it happens. */
   readonly story?: ((line: string) => void) | undefined;
+  /** Kinds that happen besides those the seed drew. */
+  readonly faults?: readonly FaultKind[];
   /** Changes what the seed drew. */
   readonly adjust?: ((profile: Profile) => Profile) | undefined;
 }
@@ -45,10 +47,11 @@ const FLOORS_MS = 5000;
 const CONVERGENCE_MS = 60_000;
 
 /** One seed: a federation is born, works while things break, heals, and is examined. */
-export async function runSeed({ seed, nodeCount, story, adjust }: RunOptions): Promise<RunResult> {
+export async function runSeed({ seed, nodeCount, story, faults: kinds = [], adjust }: RunOptions): Promise<RunResult> {
   const rng = new Rng(seed);
   const drawn = drawProfile(rng.fork("profile"), nodeCount);
-  const profile = adjust?.(drawn) ?? drawn;
+  const weather = kinds.length > 0 ? withFaults(drawn, kinds) : drawn;
+  const profile = adjust?.(weather) ?? weather;
   const { birth, faults } = profile;
   const plan = new DrawnPlan(rng.fork("workload"), profile.workload, profile.nodeCount);
   const run = new Run(

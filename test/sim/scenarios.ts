@@ -5,18 +5,9 @@
 import { ApiError } from "../../node/errors.ts";
 import type { SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
+import { LAYOUT_SCENARIOS } from "./layout-scenarios.ts";
 import type { ReadAnswer } from "./operations.ts";
-import type { Asked, Stage } from "./stage.ts";
-
-export interface Scenario {
-  readonly name: string;
-  /** Three, unless said otherwise. */
-  readonly nodeCount?: number;
-  readonly play: (stage: Stage) => Promise<Violation[]>;
-}
-
-const wrong = (message: string): Violation => ({ checker: "scenario", message });
-const expectThat = (holds: boolean, message: string): Violation[] => (holds ? [] : [wrong(message)]);
+import { type Asked, expectThat, type Scenario, type Stage } from "./stage.ts";
 
 export const SCENARIOS: readonly Scenario[] = [
   {
@@ -242,6 +233,7 @@ export const SCENARIOS: readonly Scenario[] = [
       ];
     },
   },
+  ...LAYOUT_SCENARIOS,
 ];
 
 /** alice hears every yes, adopts, and loses her disk before anybody hears of it: what the others accepted is all that is left of layout 1. */

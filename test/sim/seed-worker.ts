@@ -10,8 +10,8 @@ process.on("unhandledRejection", (error) =>
   unhandled.push({ checker: "process", message: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
 );
 
-parentPort?.on("message", async ({ seed, nodeCount }: Asked) => {
-  const { schedule: _, violations, ...result } = await runSeed({ seed, nodeCount });
+parentPort?.on("message", async ({ seed, nodeCount, faults }: Asked) => {
+  const { schedule: _, violations, ...result } = await runSeed({ seed, nodeCount, faults });
   const told: Told = { ...result, violations: [...violations, ...unhandled.splice(0)] };
   parentPort?.postMessage(told);
 });

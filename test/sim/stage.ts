@@ -1,9 +1,11 @@
 import { ApiError } from "../../node/errors.ts";
+import type { Asked as AskedChange, QueuedChange } from "../../node/layout-queue.ts";
 import type { Outcome } from "../../node/ports.ts";
-import type { Level, NodeId } from "../../protocol/ids.ts";
-import { partitionOf } from "../../protocol/layout.ts";
+import { type Level, type NodeId, SYSTEM_TENANT } from "../../protocol/ids.ts";
+import { type Layout, partitionOf } from "../../protocol/layout.ts";
 import { Federation, type SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
+import { membersOf } from "./layout-operator.ts";
 import type { ReadAnswer } from "./operations.ts";
 import { type Profile, RESONANCE_DECAY } from "./profile.ts";
 import { frameKind } from "./raw-frame.ts";
@@ -29,7 +31,19 @@ const QUIET: Profile = {
   durationMs: 0,
 };
 
+/** How long a client that insists asks again, ms. */
+const INSIST_MS = 15_000;
 const DECAY = { resonanceDecay: RESONANCE_DECAY, periodMs: QUIET.periodMs };
+
+export interface Scenario {
+  readonly name: string;
+  /** Three, unless said otherwise. */
+  readonly nodeCount?: number;
+  readonly play: (stage: Stage) => Promise<Violation[]>;
+}
+
+/** @returns what did not hold: nothing, when it does */
+export const expectThat = (holds: boolean, message: string): Violation[] => (holds ? [] : [{ checker: "scenario", message }]);
 
 export interface How {
   readonly level?: Level;
@@ -72,6 +86,43 @@ export class Stage {
     await this.until("layout 1 is formed and everybody counts", () => this.federation.counting);
   }
 
+  /** Another machine, of another name, that runs and knows nobody's layout yet. */
+  addMachine(name: string): SimNode {
+    const node = this.federation.addNode(name);
+    this.federation.start(node);
+    return node;
+  }
+
+  /** As `continuum layout` asks for it. @throws the refusal */
+  async change(through: SimNode, change: AskedChange): Promise<QueuedChange> {
+    const how = { tenant: SYSTEM_TENANT, key: `change ${through.name} ${this.scheduler.now}` };
+    return (await this.insist<QueuedChange>(through, "layout.change", change, how)).value;
+  }
+
+  /** Asks for a machine to become a member. */
+  async add(through: SimNode, node: SimNode): Promise<QueuedChange> {
+    await this.until(`${node.name} runs`, () => node.process !== undefined);
+    const incarnation = (node.process as NonNullable<SimNode["process"]>).engine.store.incarnation;
+    return await this.change(through, { op: "add", member: { node: node.id, name: node.name, incarnation, zone: "", weight: 1 } });
+  }
+
+  /** What came of a change, as this node has it. */
+  async outcomeOf(through: SimNode, { id }: QueuedChange): Promise<QueuedChange["outcome"] | undefined> {
+    const how = { tenant: SYSTEM_TENANT, key: `changes ${this.scheduler.now}` };
+    const outcome = await this.insist<{ readonly changes: readonly QueuedChange[] }>(through, "layout.changes", {}, how);
+    return outcome.value.changes.find((change) => change.id === id)?.outcome;
+  }
+
+  /** By which layout a node goes. */
+  layout(node: SimNode): Layout | undefined {
+    return node.process?.engine.layout;
+  }
+
+  /** Every one of these nodes goes by a layout of which this is so. */
+  async layoutAt(nodes: readonly SimNode[], what: string, is: (layout: Layout) => boolean, withinMs = 30_000): Promise<void> {
+    await this.until(what, () => nodes.every((node) => this.layout(node) !== undefined && is(this.layout(node) as Layout)), withinMs);
+  }
+
   async pass(ms: number): Promise<void> {
     await this.scheduler.run(this.scheduler.now + ms);
   }
@@ -103,6 +154,21 @@ export class Stage {
     return await this.answerTo(this.begin<T>(node, operation, args, how));
   }
 
+  /**
+   * As a client that asks again, under the same key, while it is told to come again (503): who has just adopted a version counts nobody until they have
+   * reported under it. @throws the refusal, when it is another or does not end
+   */
+  async insist<T = unknown>(node: SimNode, operation: string, args: object, how: How = {}): Promise<Outcome<T>> {
+    const { key = `${operation} ${JSON.stringify(args)}` } = how;
+    const until = this.scheduler.now + INSIST_MS;
+    for (;;) {
+      const outcome = await this.ask<T>(node, operation, args, { ...how, key });
+      if (!(outcome instanceof ApiError)) return outcome;
+      if (outcome.status !== 503 || this.scheduler.now > until) throw outcome;
+      await this.pass(100);
+    }
+  }
+
   /** As `ask`, without waiting for the answer. */
   begin<T = unknown>(node: SimNode, operation: string, args: object, how: How = {}): Asked<T> {
     const { level = "quorum", key = `${operation} ${JSON.stringify(args)}`, timeoutMs = 2000, tenant = "alpha" } = how;
@@ -124,13 +190,12 @@ export class Stage {
 
   /** What a reader sees of a memory: its values, the visible one first. @throws Error when the read is refused */
   async values(node: SimNode, memory: string, level: Level = "quorum", tenant = "alpha"): Promise<readonly string[]> {
-    const outcome = await this.ask<ReadAnswer>(
+    const outcome = await this.insist<ReadAnswer>(
       node,
       "read",
       { memories: [memory], concepts: [] },
       { level, tenant, key: `read ${this.scheduler.now}` },
     );
-    if (outcome instanceof ApiError) throw outcome;
     return outcome.value.memories[memory] as readonly string[];
   }
 
@@ -144,7 +209,7 @@ export class Stage {
   /** Everything that must hold of the disks once nothing is under way. */
   async examine(): Promise<Violation[]> {
     await this.pass(10_000);
-    const nodes = this.federation.nodes.map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
+    const nodes = membersOf(this.federation).map((node) => ({ name: node.name, store: readRawStore(node.disk.contents()) }));
     const failures = this.federation.failures.map((message) => ({ checker: "process", message }));
     return [
       ...this.registry.violations,
