@@ -9,6 +9,7 @@ import { HLC_ZERO } from "../protocol/clock.ts";
 import { hashOf } from "../protocol/delta.ts";
 import type { Done } from "../protocol/effects.ts";
 import { contribute } from "../protocol/graph/contribute.ts";
+import type { Contribution } from "../protocol/graph/records.ts";
 import { isTenant, type KeyHash, type Level, type NodeId, type Partition } from "../protocol/ids.ts";
 import { groupOf, type Layout, partitionOf } from "../protocol/layout.ts";
 import type { Engine } from "./engine.ts";
@@ -163,12 +164,19 @@ class NodeRouter implements Router {
     const key = keyHashOf(call.tenant, call.key) as KeyHash;
     const begun = engine.system.monotonic();
     const proposal = { tenant: call.tenant, partition, level, key, fingerprint: fingerprintOf(name, args), deadline: call.deadline };
+    let caughtUp = level === "one";
     for (;;) {
       const wall = engine.system.now();
       // Decided and numbered in one tick, on one state: nothing can come between. A key that was executed already is not decided again.
       const decision: Decision = engine.replica?.executed(partition, key)
         ? { contributions: [], answer: null }
         : decided(operation, args, this.#decideContext(engine.store.stagedReader(call.tenant, layout), key, wall));
+      if (!caughtUp && !("refusal" in decision) && decision.contributions.some(replaces)) {
+        // What is replaced must have been seen: else an edit that was acknowledged before this one began could win by a clock that runs ahead (P2).
+        await engine.read({ partition, level, deadline: call.deadline }, () => undefined);
+        caughtUp = true;
+        continue;
+      }
       if (!("refusal" in decision)) {
         const done = await engine.propose({ ...proposal, wall, contributions: decision.contributions, answer: JSON.stringify(decision.answer) });
         this.#o.meter.observe("quorum_wait_seconds", (engine.system.monotonic() - begun) / 1000);
@@ -295,6 +303,10 @@ class NodeRouter implements Router {
 /** A key that comes back with another request is noticed by this. 128 bits. */
 function fingerprintOf(operation: string, args: unknown): string {
   return hashOf(`${operation} ${JSON.stringify(args)}`).slice(0, 22);
+}
+
+function replaces(contribution: Contribution): boolean {
+  return contribution.op === "edit" || contribution.op === "register";
 }
 
 function decided(operation: WriteOperation<unknown, unknown>, args: unknown, context: DecideContext): Decision {

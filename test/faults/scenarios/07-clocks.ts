@@ -12,7 +12,7 @@ const SKEW_IS_REFUSED = false;
  * Turn this when an edit at quorum replaces every edit that was acknowledged at quorum before it began. Today a replica numbers an edit by its own clock
  * without asking the group: where another's clock was ahead (seed 5), the later edit loses and is shown as a conflict, so registers are left out here.
  */
-const EDITS_FOLLOW_EACH_OTHER = false;
+const EDITS_FOLLOW_EACH_OTHER = true;
 
 const MINUTES = 60_000;
 /** A clock that stands still is as wrong as it has stood for; an answer takes its time on a busy machine. */
