@@ -9,7 +9,7 @@ const MAIN = join(import.meta.dirname, "main.ts");
 
 describe("a seed", () => {
   it("gives the same run each time, to the last byte on the wire", async () => {
-    const [first, second] = [await runSeed({ seed: 5 }), await runSeed({ seed: 5 })];
+    const [first, second] = [await runSeed({ seed: 6 }), await runSeed({ seed: 6 })];
     expect(second).toEqual(first);
     expect(first.acknowledged).toBeGreaterThan(0);
   });
@@ -42,7 +42,7 @@ describe("a seed", () => {
   });
 
   it("gives another run than the next", async () => {
-    expect((await runSeed({ seed: 5 })).traceHash).not.toBe((await runSeed({ seed: 6 })).traceHash);
+    expect((await runSeed({ seed: 6 })).traceHash).not.toBe((await runSeed({ seed: 6 })).traceHash);
   });
 
   it("tells its story when asked", async () => {

@@ -170,7 +170,10 @@ describe("a frame", () => {
     const foreign = { federation: "ab".repeat(16) as never, writer: bob.writer, layoutVersion: 1, layoutTag: layoutTag(LAYOUT) };
     bob.wire.send(alice.id, encodeFrame(foreign, held));
     await settled();
-    expect([alice.messages, alice.warned]).toMatchObject([[], [{ code: "FOREIGN", detail: expect.stringMatching(/continuum export FILE.*continuum layout add.*continuum import FILE/) }]]);
+    expect([alice.messages, alice.warned]).toMatchObject([
+      [],
+      [{ code: "FOREIGN", detail: expect.stringMatching(/continuum export FILE.*continuum layout add.*continuum import FILE/) }],
+    ]);
   });
 });
 
