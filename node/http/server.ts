@@ -174,17 +174,15 @@ function access(scope: FastifyInstance, who: "public" | "tenant" | "admin"): voi
 }
 
 function identify(scope: FastifyInstance, auth: Auth): void {
-  scope.addHook("onRequest", (request, _reply, done) => {
+  scope.addHook("onRequest", (request, reply, done) => {
     const found = auth.identify(request);
-    if (found instanceof Promise) {
-      found.then((caller) => {
-        request.caller = caller;
-        done();
-      }, done);
-      return;
-    }
-    request.caller = found;
-    done();
+    const enter = (caller: Caller): void => {
+      request.caller = caller;
+      if (caller.unconfirmed) reply.header("x-continuum-key-unconfirmed", "true");
+      done();
+    };
+    if (found instanceof Promise) found.then(enter, done);
+    else enter(found);
   });
 }
 
@@ -239,7 +237,14 @@ function corsOptions(origins: readonly string[]): object {
       "x-request-id",
       "idempotency-key",
     ],
-    exposedHeaders: ["x-continuum-frontier", "x-continuum-consistency", "x-continuum-acks", "x-request-id", "retry-after"],
+    exposedHeaders: [
+      "x-continuum-frontier",
+      "x-continuum-consistency",
+      "x-continuum-acks",
+      "x-continuum-key-unconfirmed",
+      "x-request-id",
+      "retry-after",
+    ],
     maxAge: 600,
   };
 }
