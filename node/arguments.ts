@@ -27,6 +27,8 @@ const cursor = Type.String({ maxLength: 1024 });
 const type = Type.Unsafe<string>({ type: "string", enum: [...CONCEPT_TYPES] });
 const hash = Type.String({ pattern: "^[0-9a-f]{64}$" });
 
+const nodeId = Type.String({ minLength: 1, maxLength: NODE_ID_MAX_CHARS });
+
 const optional = <T extends Record<string, TSchema>>(fields: T) =>
   Object.fromEntries(Object.entries(fields).map(([key, schema]) => [key, Type.Optional(schema)]));
 const page = { limit: count, ...optional({ offset: count, cursor }) };
@@ -76,6 +78,9 @@ const SHAPES: Readonly<Record<string, Record<string, TSchema>>> = {
     }),
   },
   "layout.changes": {},
+  revoke_node: { node: nodeId, name: word, secrets: Type.Array(word, { maxItems: 64 }) },
+  readmit_node: { node: nodeId },
+  list_revoked_nodes: {},
 };
 
 /** Compiled when first asked for: most nodes never forward. */

@@ -167,6 +167,12 @@ export class Engine {
   get store(): Store {
     return this.#o.store;
   }
+  get node(): NodeId {
+    return this.#o.node;
+  }
+  get log(): Log {
+    return this.#o.log;
+  }
   get settings(): EngineSettings {
     return this.#o.settings;
   }

@@ -7,6 +7,7 @@ import { addKeys } from "./cli/keys.ts";
 import { addLayout } from "./cli/layout.ts";
 import { addLearn } from "./cli/learn.ts";
 import { addRecall } from "./cli/recall.ts";
+import { addSecret } from "./cli/secret.ts";
 import { addServe } from "./cli/serve.ts";
 import { addStatus } from "./cli/status.ts";
 import { addVersion } from "./cli/version.ts";
@@ -21,7 +22,7 @@ const program = new Command("continuum")
     "after",
     "\nExit codes: 0 done, 1 refused or failed, 2 wrong command line or configuration, 3 no node answered or it cannot now (503): try again.",
   );
-for (const add of [addServe, addFederation, addStatus, addLearn, addRecall, addLayout, addKeys, addVersion]) add(program);
+for (const add of [addServe, addFederation, addStatus, addLearn, addRecall, addLayout, addSecret, addKeys, addVersion]) add(program);
 quietExit(program);
 
 try {

@@ -1,5 +1,6 @@
 /** What the node counts, under the names of the API document. Labels are bounded: never a tenant, an id or a path. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { SECRET_IDS_MAX } from "../protocol/limits.ts";
 import { HttpStats } from "./http-stats.ts";
 import type { Meter, MeterName } from "./ports.ts";
 import type { FederationStatus } from "./status.ts";
@@ -9,6 +10,8 @@ export interface MetricsSource {
   readonly federation?: FederationStatus;
   /** Records of the partitions whose first replica is this node, so that a sum over nodes is true. */
   readonly records?: { readonly concepts: number; readonly entities: number; readonly memories: number };
+  /** Deltas kept as a witness, by the public id of the secret they are sealed under. */
+  readonly sealedUnder?: ReadonlyMap<string, number>;
   readonly databaseBytes?: number;
 }
 
@@ -30,6 +33,12 @@ export function createMetrics(
   const histograms = buildHistograms(registry);
   const gauges = buildGauges();
   const states = buildStates();
+  const sealedUnder = new Gauge({
+    name: "continuum_federation_witness_sealed_under_deltas",
+    help: "Sealed deltas a witness keeps, by the public id of the secret they are sealed under; one id outside of a rotation.",
+    labelNames: ["secret"],
+    registers: [],
+  });
   piPhi(registry);
   return {
     http,
@@ -47,6 +56,7 @@ export function createMetrics(
       const figures = await source();
       setGauges(registry, gauges, figures);
       setStates(registry, states, figures);
+      setSealedUnder(registry, sealedUnder, figures.sealedUnder);
       return `${await registry.metrics()}${http.render()}`;
     },
   };
@@ -225,4 +235,12 @@ function setStates(registry: Registry, states: Record<"phase" | "standing", Gaug
   };
   set(states.phase, "phase", PHASES, federation?.layout?.phase);
   set(states.standing, "standing", STANDINGS, federation?.node.standing);
+}
+
+/** At most as many series as the store has secrets: an id that nothing is under any more goes. */
+function setSealedUnder(registry: Registry, gauge: Gauge, sealedUnder: MetricsSource["sealedUnder"]): void {
+  if (sealedUnder === undefined) return;
+  gauge.reset();
+  for (const [secret, deltas] of [...sealedUnder].slice(0, SECRET_IDS_MAX)) gauge.set({ secret }, deltas);
+  registry.registerMetric(gauge);
 }

@@ -24,8 +24,10 @@ import { createMetrics } from "./metrics.ts";
 import { NetError } from "./net/errors.ts";
 import { createNet, type Net } from "./net/net.ts";
 import type { Log, Meter } from "./ports.ts";
+import { Revocations, revocationOperations } from "./revocations.ts";
 import { createRouter } from "./router.ts";
 import { Scrub } from "./scrub.ts";
+import { SecretAdmin } from "./secret-admin.ts";
 import { StartError } from "./start-error.ts";
 import type { FederationStatus } from "./status.ts";
 import { makeFolder } from "./store/folder.ts";
@@ -80,6 +82,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
   const metrics = createMetrics(async () => ({
     federation: await view.status({ fingerprints: false }),
     records: view.firstReplicaRecords(),
+    sealedUnder: store.staged.sealedUnder,
     databaseBytes: await folderBytes(storeFolder),
   }));
   const keyring = config.federationSecrets.length > 0 ? createKeyring(config.federationSecrets) : undefined;
@@ -95,6 +98,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
           metrics,
           () => engine,
           () => view,
+          (id) => revocations.isRevoked(id),
         );
   const node = net?.self ?? singleId(nodeKey);
   const engine = new Engine({
@@ -126,11 +130,25 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     onCopy: (reason) => ended.resolve(reason),
   });
   const view = new FederationView(engine, net, { id: node, version: VERSION, asksToJoin: () => joining.asks });
-  const operations = { ...createOperations(index, memorySettings(config), system.monotonic), ...keyOperations, ...layoutOperations };
+  const operations = {
+    ...createOperations(index, memorySettings(config), system.monotonic),
+    ...keyOperations,
+    ...layoutOperations,
+    ...revocationOperations,
+  };
   const latencyMs = (peer: NodeId): number | undefined => net?.latencyMs(peer);
   const router = createRouter({ engine, operations, index, meter: metrics, self: node, keyring, accepts: acceptsArguments, latencyMs });
+  const revocations = new Revocations({
+    engine,
+    router: () => router,
+    connected: () => net?.connected() ?? [],
+    disconnect: (id) => net?.disconnect(id),
+  });
   await engine.start();
   closing.push(() => engine.stop());
+  await revocations.load();
+  revocations.start();
+  closing.push(async () => revocations.stop());
   if (net !== undefined) {
     await net.start();
     closing.push(() => net.stop());
@@ -149,13 +167,16 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     net?.want(
       votersNow(engine)
         .map((member) => member.node)
-        .filter((id) => id !== node),
+        .filter((id) => id !== node && !revocations.isRevoked(id)),
     );
   });
   closing.push(async () => stopObserving());
   const scrub = scrubOf(engine, store, log, metrics);
   scrub.start(SCRUB_AFTER_MS);
   closing.push(() => scrub.stop());
+  const layout = new LayoutAdmin({ engine, router, dial: net === undefined ? undefined : (address) => net.dial(address) });
+  const secrets = new SecretAdmin({ engine, self: node, router, layout, revocations, secretIds: (peer) => net?.secretIds(peer) });
+  await secrets.load();
   const http = await createHttp({
     config,
     log,
@@ -164,7 +185,8 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     system,
     version: VERSION,
     status: (ask) => view.status(ask),
-    layout: new LayoutAdmin({ engine, router, dial: net === undefined ? undefined : (address) => net.dial(address) }),
+    layout,
+    secrets,
     repair: () => {
       scrub.now();
       return { partitions: partitionsHere(engine).length, peers: engine.compareNow() };
@@ -226,6 +248,7 @@ function openNet(
   meter: Meter,
   engine: () => Engine,
   view: () => FederationView,
+  isRevoked: (id: NodeId) => boolean,
 ): Promise<Net> {
   return store.meta("peers").then((saved) =>
     createNet({
@@ -246,7 +269,7 @@ function openNet(
       loadAddresses: () => (saved === undefined ? {} : (JSON.parse(new TextDecoder().decode(saved)) as Record<string, string[]>)),
       saveAddresses: (book) => void store.putMeta("peers", new TextEncoder().encode(JSON.stringify(book))).catch(() => undefined),
       isMember: (id) => votersNow(engine()).some((member) => member.node === id),
-      isRevoked: () => false, // nothing records a revocation yet
+      isRevoked,
       fanout: config.gossipFanout,
     }),
   );

@@ -105,6 +105,8 @@ export const CLOCK_AHEAD_MAX_MS = 60_000;
 /** Streams of which one member may say what it holds: a thousand writers in each partition. What it says of more is not kept. */
 export const KNOWN_STREAMS_MAX = 257_000;
 export const GOSSIP_MESSAGE_MAX_BYTES = 16 * 1024;
+/** Nodes that are shut out at a time: their record travels whole with each change, and is asked at every door. */
+export const REVOKED_NODES_MAX = 1024;
 export const FEDERATION_MEMBERS_MAX = 256;
 export const NODE_NAME_MAX_CHARS = 63;
 export const ZONE_MAX_CHARS = 63;

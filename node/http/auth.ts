@@ -12,6 +12,8 @@ import { fieldError } from "./problem.ts";
 export interface Caller {
   readonly tenant: string;
   readonly admin: boolean;
+  /** No majority confirmed that its key still holds: it is served at `one` only. */
+  readonly unconfirmed?: true;
 }
 declare module "fastify" {
   interface FastifyRequest {
@@ -19,8 +21,12 @@ declare module "fastify" {
   }
 }
 
-/** How long a look-up is believed. With the 500 ms in which a member confirms the system partition, a revoked key stops within a second. */
+/** How long a look-up is believed, from its beginning: behind a barrier, so a revoked key stops within a second wherever a majority is reached. */
 const CACHE_MS = 400;
+/** A barrier that takes longer is not waited for where the key is known here. */
+const CONFIRM_MS = 500;
+/** Since the last barrier, a node that reaches no majority goes by what it knows of keys for so long, and no longer. */
+const CUT_OFF_MS = 30_000;
 const CACHE_ENTRIES_MAX = 10_000;
 const KEY_MAX_CHARS = 256;
 
@@ -38,8 +44,9 @@ export class Auth {
   readonly #options: AuthOptions;
   readonly #configured: readonly Buffer[];
   readonly #admin: Caller;
-  readonly #cache = new Map<string, { readonly facts: KeyFacts | null; readonly until: number }>();
-  readonly #lookups = new Map<string, Promise<KeyFacts | null>>();
+  readonly #cache = new Map<string, Found & { readonly until: number }>();
+  readonly #lookups = new Map<string, Promise<Found>>();
+  #confirmedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: AuthOptions) {
     this.#options = options;
@@ -57,8 +64,8 @@ export class Auth {
     const digest = hashOfKey(key);
     if (this.#isConfigured(digest)) return actingFor(this.#admin, request);
     const cached = this.#cache.get(digest);
-    if (cached !== undefined && cached.until > this.#options.system.monotonic()) return actingFor(this.#callerOf(cached.facts), request);
-    return this.#lookUp(digest, request.id).then((facts) => actingFor(this.#callerOf(facts), request));
+    if (cached !== undefined && cached.until > this.#options.system.monotonic()) return actingFor(this.#callerOf(cached), request);
+    return this.#lookUp(digest, request.id).then((found) => actingFor(this.#callerOf(found), request));
   }
 
   /** Compares with every configured key, whatever the first ones gave. */
@@ -70,8 +77,9 @@ export class Auth {
     return found;
   }
 
-  #callerOf(facts: KeyFacts | null): Caller {
-    if (facts !== null && isUsable(facts, this.#options.system.now())) return { tenant: facts.tenant_id, admin: facts.scope === "admin" };
+  #callerOf({ facts, confirmed }: Found): Caller {
+    if (facts !== null && isUsable(facts, this.#options.system.now()))
+      return { tenant: facts.tenant_id, admin: facts.scope === "admin", ...(confirmed ? {} : { unconfirmed: true }) };
     // Clients of a development node send whatever key they have.
     if (facts === null && !this.#options.requireApiKey) return this.#admin;
     throw new ApiError(
@@ -81,7 +89,7 @@ export class Auth {
   }
 
   /** One look-up a key at a time, however many requests wait for it. */
-  #lookUp(digest: string, requestId: string): Promise<KeyFacts | null> {
+  #lookUp(digest: string, requestId: string): Promise<Found> {
     const running = this.#lookups.get(digest);
     if (running !== undefined) return running;
     const lookup = this.#find(digest, requestId).finally(() => this.#lookups.delete(digest));
@@ -89,20 +97,43 @@ export class Auth {
     return lookup;
   }
 
-  async #find(digest: string, requestId: string): Promise<KeyFacts | null> {
-    const { door, system } = this.#options;
-    const find = async (level: "one" | "quorum"): Promise<KeyFacts | null> => {
-      const call = { tenant: SYSTEM_TENANT, level, key: "", token: undefined, requestId, deadline: door.deadline() };
+  async #find(digest: string, requestId: string): Promise<Found> {
+    const { door, system, requireApiKey } = this.#options;
+    const begun = system.monotonic();
+    const find: Find = async (level, deadline = door.deadline()) => {
+      const call = { tenant: SYSTEM_TENANT, level, key: "", token: undefined, requestId, deadline };
       return (await door.run<{ key: KeyFacts | null }>("find_key", { hash: digest }, call)).value.key;
     };
-    let facts = await find("one");
-    // A key made a moment ago on another node may not be here yet: behind a barrier before anybody is refused.
-    if (facts === null && this.#options.requireApiKey) facts = await find("quorum");
+    const found = requireApiKey ? await this.#confirm(find, begun) : { facts: await find("one"), confirmed: true };
     if (this.#cache.size >= CACHE_ENTRIES_MAX) this.#cache.clear();
-    this.#cache.set(digest, { facts, until: system.monotonic() + CACHE_MS });
-    return facts;
+    this.#cache.set(digest, { ...found, until: begun + CACHE_MS });
+    return found;
+  }
+
+  /** Behind a barrier; where none can be formed a key that is known here is believed, for a while. @throws ApiError 503 */
+  async #confirm(find: Find, begun: number): Promise<Found> {
+    const behindBarrier = async (deadline?: number): Promise<Found> => {
+      const facts = await find("quorum", deadline);
+      this.#confirmedAt = begun;
+      return { facts, confirmed: true };
+    };
+    try {
+      return await behindBarrier(begun + CONFIRM_MS);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 503) throw error;
+    }
+    const facts = await find("one");
+    // A key made a moment ago on another node may not be here yet, and one that was revoked may have been so for long.
+    if (facts === null || begun - this.#confirmedAt > CUT_OFF_MS) return behindBarrier();
+    return { facts, confirmed: false };
   }
 }
+
+interface Found {
+  readonly facts: KeyFacts | null;
+  readonly confirmed: boolean;
+}
+type Find = (level: "one" | "quorum", deadline?: number) => Promise<KeyFacts | null>;
 
 /** @throws ApiError 403 */
 export function requireAdmin(request: FastifyRequest): void {
@@ -126,5 +157,5 @@ function actingFor(caller: Caller, request: FastifyRequest): Caller {
     throw fieldError(["header", "x-tenant-id"], "is not a tenant's name (letters, digits and . _ : @ -)", "string_pattern_mismatch");
   }
   if (!caller.admin) throw new ApiError("forbidden", "This API key belongs to another tenant; only admin keys may name one.");
-  return { tenant, admin: true };
+  return { ...caller, tenant };
 }

@@ -62,7 +62,10 @@ export class Door {
 
   /** What the request says of itself. @throws ApiError 422 */
   callOf(request: FastifyRequest, key: string): Call {
-    return { tenant: request.caller.tenant, level: levelOf(request), key, token: tokenOf(request), requestId: request.id, deadline: this.deadline() };
+    const level = levelOf(request);
+    if (request.caller.unconfirmed && level !== undefined && level !== "one")
+      throw new ApiError("no_quorum", "This node reaches no majority that confirms your API key: it serves you at consistency=one only.");
+    return { tenant: request.caller.tenant, level, key, token: tokenOf(request), requestId: request.id, deadline: this.deadline() };
   }
 
   deadline(): number {

@@ -7,6 +7,7 @@ import { ApiError } from "../errors.ts";
 import type { LayoutAdmin } from "../layout-admin.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Log, Router, System } from "../ports.ts";
+import type { SecretAdmin } from "../secret-admin.ts";
 import type { Readiness } from "../status.ts";
 import { Auth, type Caller, requireAdmin } from "./auth.ts";
 import { conceptRoutes } from "./concepts.ts";
@@ -14,6 +15,7 @@ import { decisionRoutes } from "./decisions.ts";
 import { Door } from "./door.ts";
 import { entityRoutes } from "./entities.ts";
 import { type FederationActions, federationRoutes, type StatusSource } from "./federation.ts";
+import { federationSecretRoutes } from "./federation-secrets.ts";
 import { healthRoutes, type NodeChecks } from "./health.ts";
 import { keyRoutes } from "./keys.ts";
 import { KnownPaths } from "./known-paths.ts";
@@ -44,6 +46,7 @@ export interface HttpOptions {
   readonly version: string;
   readonly status: StatusSource;
   readonly layout: Pick<LayoutAdmin, "queue" | "history" | "preview" | "apply" | "dial">;
+  readonly secrets: Pick<SecretAdmin, "view" | "revoke" | "readmit">;
   readonly repair: FederationActions["repair"];
   readonly readiness: () => Readiness | Promise<Readiness>;
   readonly checks: () => NodeChecks | Promise<NodeChecks>;
@@ -156,6 +159,7 @@ export async function createHttp(options: HttpOptions): Promise<HttpServer> {
     });
     federationRoutes(admins, { status: options.status, dial: (address) => options.layout.dial(address), repair: options.repair });
     layoutRoutes(admins, () => options.status({ fingerprints: false }), options.layout, door);
+    federationSecretRoutes(admins, options.secrets, door);
     keyRoutes(admins, door);
   });
   await app.ready();
@@ -170,17 +174,15 @@ function access(scope: FastifyInstance, who: "public" | "tenant" | "admin"): voi
 }
 
 function identify(scope: FastifyInstance, auth: Auth): void {
-  scope.addHook("onRequest", (request, _reply, done) => {
+  scope.addHook("onRequest", (request, reply, done) => {
     const found = auth.identify(request);
-    if (found instanceof Promise) {
-      found.then((caller) => {
-        request.caller = caller;
-        done();
-      }, done);
-      return;
-    }
-    request.caller = found;
-    done();
+    const enter = (caller: Caller): void => {
+      request.caller = caller;
+      if (caller.unconfirmed) reply.header("x-continuum-key-unconfirmed", "true");
+      done();
+    };
+    if (found instanceof Promise) found.then(enter, done);
+    else enter(found);
   });
 }
 
@@ -235,7 +237,14 @@ function corsOptions(origins: readonly string[]): object {
       "x-request-id",
       "idempotency-key",
     ],
-    exposedHeaders: ["x-continuum-frontier", "x-continuum-consistency", "x-continuum-acks", "x-request-id", "retry-after"],
+    exposedHeaders: [
+      "x-continuum-frontier",
+      "x-continuum-consistency",
+      "x-continuum-acks",
+      "x-continuum-key-unconfirmed",
+      "x-request-id",
+      "retry-after",
+    ],
     maxAge: 600,
   };
 }

@@ -19,7 +19,7 @@ const WORTH_TELLING = 6;
 /** How often names are looked up again: pods move. */
 const RESOLVE_MS = 10_000;
 const RESOLVE_EMPTY_MS = 1_000;
-/** An address that turned out to be ourselves is asked again after this time; DNS may give it to somebody else. */
+/** An address that turned out to be ourselves, or a revoked node, is asked again after this time; DNS may give it to somebody else. */
 const SELF_MS = 60_000;
 /** A node that nobody mentions for so long is no longer dialled unless it is wanted. */
 const FORGET_MS = 10 * 60_000;
@@ -206,7 +206,8 @@ export class Supervisor {
     if (this.#stopped) return;
     target.attempt += 1;
     const { log, meter, system } = this.#options;
-    if (String(error).includes("dial self")) {
+    // A revoked node, or one that has revoked us, may be replaced at its address one day: no reason to knock every few seconds.
+    if (String(error).includes("dial self") || String(error).endsWith(": revoked")) {
       target.cancel = system.after(SELF_MS, () => void this.#try(target));
       return;
     }

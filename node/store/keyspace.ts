@@ -12,6 +12,7 @@
  * | `!counted` | the incarnation that has begun to count |
  * | `!clock` | highest clock value stored |
  * | `!peers` | address book |
+ * | `!secrets` | public ids of this node's secrets, and since when it has known each |
  * | `!revoked` | nodes that were shut out, as this node last knew |
  * | `l/version` | layouts this node adopted, the newest of them; version in 12 hex digits |
  * | `t/writer` | what another member told last: its start, frontiers and marks |
@@ -49,6 +50,7 @@ export const META = {
   clock: "!clock",
   peers: "!peers",
   revoked: "!revoked",
+  secrets: "!secrets",
 } as const;
 export type MetaKey = Exclude<keyof typeof META, "format" | "incarnation" | "starts">;
 

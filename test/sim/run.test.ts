@@ -42,7 +42,7 @@ describe("a seed", () => {
   });
 
   it("gives another run than the next", async () => {
-    expect((await runSeed({ seed: 6 })).traceHash).not.toBe((await runSeed({ seed: 6 })).traceHash);
+    expect((await runSeed({ seed: 5 })).traceHash).not.toBe((await runSeed({ seed: 6 })).traceHash);
   });
 
   it("tells its story when asked", async () => {

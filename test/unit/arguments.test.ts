@@ -4,6 +4,7 @@ import { keyOperations } from "../../node/keys.ts";
 import { layoutOperations } from "../../node/layout-queue.ts";
 import { MemoryIndex } from "../../node/memory/memory-index.ts";
 import { createOperations, DEFAULT_SETTINGS } from "../../node/memory/operations.ts";
+import { revocationOperations } from "../../node/revocations.ts";
 import { ENTITY_MAX_CHARS, METADATA_DEPTH_MAX, TEXT_MAX_CHARS } from "../../protocol/limits.ts";
 import { createApi } from "./http-api.ts";
 
@@ -44,7 +45,7 @@ const REQUESTS: readonly (readonly [method: string, url: string, body?: object])
 
 describe("the arguments of an operation", () => {
   it("have a shape for every operation there is, and no other", () => {
-    const operations = { ...createOperations(new MemoryIndex(), DEFAULT_SETTINGS), ...keyOperations, ...layoutOperations };
+    const operations = { ...createOperations(new MemoryIndex(), DEFAULT_SETTINGS), ...keyOperations, ...layoutOperations, ...revocationOperations };
     expect([...OPERATIONS_WITH_SHAPES].sort()).toEqual(Object.keys(operations).sort());
   });
 

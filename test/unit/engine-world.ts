@@ -10,6 +10,7 @@ import { Joining } from "../../node/joining.ts";
 import { layoutOperations } from "../../node/layout-queue.ts";
 import type { Versions } from "../../node/links.ts";
 import type { Call, GraphIndex, Log, Network, Outcome, Router, System } from "../../node/ports.ts";
+import { revocationOperations } from "../../node/revocations.ts";
 import { createRouter } from "../../node/router.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
@@ -166,7 +167,7 @@ export class TestNode {
     });
     this.router = createRouter({
       engine: this.engine,
-      operations: layoutOperations,
+      operations: { ...layoutOperations, ...revocationOperations },
       index: INDEX,
       meter,
       self: this.id,

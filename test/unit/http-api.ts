@@ -176,6 +176,7 @@ export const STATUS: FederationStatus = {
 const refuse = (): never => {
   throw new ApiError("conflict", "There is no layout yet.");
 };
+const NO_SECRETS: HttpOptions["secrets"] = { view: () => ({ secrets: [], nodes: [], revoked: [] }), revoke: refuse, readmit: refuse };
 const NO_LAYOUT: HttpOptions["layout"] = { queue: async () => [], history: async () => [], preview: refuse, apply: refuse, dial: refuse };
 
 export interface Api {
@@ -197,6 +198,7 @@ export async function createApi(
     readiness?: Readiness;
     database?: "ok" | "failed";
     layout?: HttpOptions["layout"];
+    secrets?: HttpOptions["secrets"];
   } = {},
 ): Promise<Api> {
   const system = new TestSystem();
@@ -214,6 +216,7 @@ export async function createApi(
     status: ({ fingerprints }) =>
       fingerprints ? { ...STATUS, partitions: STATUS.partitions.map((each) => ({ ...each, fingerprint: "ab".repeat(32) })) } : STATUS,
     layout: overrides.layout ?? NO_LAYOUT,
+    secrets: overrides.secrets ?? NO_SECRETS,
     repair: () => ({ partitions: 1, peers: 1 }),
     readiness: () => overrides.readiness ?? { ready: true, reasons: [], quorum: true, redundancy: "full" },
     checks: () => ({ database: overrides.database ?? "ok", disk_space: "ok" }),

@@ -122,12 +122,47 @@ describe("keys on", () => {
     expect(api.router.of("find_key")).toHaveLength(2);
   });
 
-  it("looks an unknown key up behind a barrier before it is refused", async () => {
+  it("looks every key up behind a barrier, so that what a majority knows is heard", async () => {
     const api = await createApi({ config: CLOSED });
     const { api_key: key } = await createKey(api, { tenant_id: "bob" });
     api.router.behind = true;
     expect(await status(api, key)).toBe(200);
-    expect(api.router.of("find_key").map(({ call }) => call.level)).toEqual(["one", "quorum"]);
+    expect(api.router.of("find_key").map(({ call }) => call.level)).toEqual(["quorum"]);
+  });
+
+  it("serves a known key at one only while no majority can be asked, says so, and stops 30 s after the last one answered", async () => {
+    const known = {
+      id: "key_1",
+      tenant_id: "bob",
+      name: "",
+      scope: "tenant",
+      created_at: "2026-11-21T12:00:00Z",
+      expires_at: null,
+      revoked_at: null,
+    };
+    let isCut = false;
+    const api = await createApi({
+      config: CLOSED,
+      answers: {
+        find_key: (_args, call) => {
+          if (isCut && call.level === "quorum") throw new ApiError("no_quorum", "Two of three are away.");
+          return { key: known };
+        },
+      },
+    });
+    const get = (path: string) => api.call("GET", path, { headers: { "x-api-key": `cm_${"a".repeat(43)}` } });
+    const confirmed = await get("/v1/stats?consistency=quorum");
+    expect([confirmed.status, confirmed.headers["x-continuum-key-unconfirmed"]]).toEqual([200, undefined]);
+    isCut = true;
+    api.system.ms += 30_000;
+    const one = await get("/v1/stats?consistency=one");
+    expect([one.status, one.headers["x-continuum-key-unconfirmed"]]).toEqual([200, "true"]);
+    for (const level of ["quorum", "all"]) expect((await get(`/v1/stats?consistency=${level}`)).json).toMatchObject({ code: "no_quorum" });
+    api.system.ms += 401;
+    expect((await get("/v1/stats?consistency=one")).status).toBe(503);
+    isCut = false;
+    const healed = await get("/v1/stats?consistency=quorum");
+    expect([healed.status, healed.headers["x-continuum-key-unconfirmed"]]).toEqual([200, undefined]);
   });
 
   it("says 503 and not 401 when the barrier cannot be formed", async () => {

@@ -47,6 +47,10 @@ GET /v1/tenants
 GET /v1/federation
 GET /v1/federation/peers
 POST /v1/federation/peers
+DELETE /v1/federation/peers/{id}
+GET /v1/federation/secrets
+GET /v1/federation/revoked
+DELETE /v1/federation/revoked/{id}
 GET /v1/federation/layout
 POST /v1/federation/layout
 POST /v1/federation/drain

@@ -4,7 +4,8 @@ import { STATUS } from "./http-api.ts";
 
 describe("metrics", () => {
   it("have the documented names for what the layers count", async () => {
-    const metrics = createMetrics(() => ({ federation: STATUS, records: { concepts: 3, entities: 4, memories: 5 }, databaseBytes: 6 }));
+    const sealedUnder = new Map([["0123abcd", 7]]);
+    const metrics = createMetrics(() => ({ federation: STATUS, records: { concepts: 3, entities: 4, memories: 5 }, sealedUnder, databaseBytes: 6 }));
     metrics.count("learn");
     metrics.count("concepts_extracted", 7);
     metrics.count("consensus_failure", 1, "quorum:in_doubt");
@@ -40,6 +41,7 @@ describe("metrics", () => {
       "continuum_federation_clock_ahead_seconds 0",
       "continuum_federation_in_doubt_total 0",
       'continuum_federation_deltas_refused_total{reason="future"} 2',
+      'continuum_federation_witness_sealed_under_deltas{secret="0123abcd"} 7',
       "continuum_database_size_bytes 6",
       "continuum_pi_phi_constant 5.08320369231526",
     ]) {
