@@ -9,9 +9,14 @@ import { HLC_ZERO } from "../protocol/clock.ts";
 import { hashOf } from "../protocol/delta.ts";
 import type { Done } from "../protocol/effects.ts";
 import { contribute } from "../protocol/graph/contribute.ts";
+
 import type { Contribution } from "../protocol/graph/records.ts";
-import { isTenant, type KeyHash, type Level, type NodeId, type Partition } from "../protocol/ids.ts";
-import { groupOf, type Layout, partitionOf } from "../protocol/layout.ts";
+
+import { isTenant, type KeyHash, type Level, type NodeId, type Partition, type WriterId } from "../protocol/ids.ts";
+import { groupOf, type Layout, type Member, partitionOf } from "../protocol/layout.ts";
+import { INTERVAL_DELTAS_MAX } from "../protocol/limits.ts";
+
+
 import type { Engine } from "./engine.ts";
 import { ApiError, NotReplica } from "./errors.ts";
 import { AskAnother, Forward } from "./forward.ts";
@@ -109,9 +114,10 @@ class NodeRouter implements Router {
     const forward = this.#forward;
     const replicas = groupOf(layout, partition).replicas;
     const near = (node: NodeId): number => this.#o.latencyMs(node) ?? Number.MAX_VALUE;
+    const behind = (member: Member): number => Number(this.#lacks(member.writer, partition) > INTERVAL_DELTAS_MAX);
     const connected = replicas
       .filter((member) => this.#o.engine.links?.peer(member.node)?.writer === member.writer)
-      .sort((a, b) => near(a.node) - near(b.node));
+      .sort((a, b) => behind(a) - behind(b) || near(a.node) - near(b.node));
     if (forward === undefined || connected.length === 0) {
       throw new ApiError(
         "no_quorum",
@@ -139,6 +145,13 @@ class NodeRouter implements Router {
         "A replica took this request and has not answered; it may have been written. Retry with the same Idempotency-Key.",
       );
     throw reason ?? new ApiError("no_quorum", "No full replica of this tenant's partition answered in time.");
+  }
+
+  /** Deltas of the partition that a member has not told it holds, of those that this node knows of: a witness knows nearly all, who is in no group none. */
+  #lacks(member: WriterId, partition: Partition): number {
+    const { replica } = this.#o.engine;
+    const heads = replica?.ownHeads(partition) ?? [];
+    return heads.reduce((sum, head) => sum + Math.max(0, head.seq - (replica?.heldBy(member, partition, head.writer) ?? 0)), 0);
   }
 
   // ---- here ----------------------------------------------------------------------------------------------------

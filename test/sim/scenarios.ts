@@ -3,6 +3,7 @@
  * that once found a bug. Each says what must hold at its end, and returns what did not.
  */
 import { ApiError } from "../../node/errors.ts";
+import { INTERVAL_DELTAS_MAX } from "../../protocol/limits.ts";
 import type { SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { LAYOUT_SCENARIOS } from "./layout-scenarios.ts";
@@ -118,6 +119,39 @@ export const SCENARIOS: readonly Scenario[] = [
       return [
         ...expectThat(late.length > 0, "no answer was held back"),
         ...expectThat(outcome instanceof ApiError, "a request that no replica ever saw was acknowledged"),
+        ...(await stage.examine()),
+      ];
+    },
+  },
+  {
+    name: "a replica that has much to catch up is asked last, however near it is",
+    play: async (stage) => {
+      stage.start();
+      await stage.formed();
+      const { network } = stage.federation;
+      const { replicas, witness } = stage.groupOf("alpha");
+      const [away, stayed] = replicas;
+      const far = { delayMs: 20, jitterMs: 0 };
+      network.setLink(witness.id, stayed.id, far);
+      network.setLink(stayed.id, witness.id, far);
+      const near = await stage.ask(witness, "put", { memory: "before", value: "1" });
+      stage.federation.crash(away, "kill");
+      const writes = Array.from({ length: INTERVAL_DELTAS_MAX + 1 }, (_, index) => stage.begin(stayed, "put", { memory: `m${index}`, value: "1" }));
+      for (const write of writes) await stage.answerTo(write);
+      // What it lacks takes its time; meanwhile it is connected, and the nearest.
+      stage.drop(["repair"], stayed);
+      stage.federation.start(away);
+      await stage.until("the witness sees it again", () => witness.process?.engine.links?.peers().length === 2);
+      await stage.pass(1000);
+      const meanwhile = await stage.ask(witness, "put", { memory: "meanwhile", value: "1" });
+      stage.lift();
+      await stage.pass(20_000);
+      const after = await stage.ask(witness, "put", { memory: "after", value: "1" });
+      const by = (outcome: typeof near): string => (outcome instanceof ApiError ? outcome.code : outcome.node);
+      return [
+        ...expectThat(by(near) === away.name, `the nearest was not asked before it went: ${by(near)}`),
+        ...expectThat(by(meanwhile) === stayed.name, `while it caught up, ${by(meanwhile)} was asked`),
+        ...expectThat(by(after) === away.name, `the nearest was not asked once it had caught up: ${by(after)}`),
         ...(await stage.examine()),
       ];
     },
