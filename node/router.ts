@@ -16,7 +16,6 @@ import { isTenant, type KeyHash, type Level, type NodeId, type Partition, type W
 import { groupOf, type Layout, type Member, partitionOf } from "../protocol/layout.ts";
 import { INTERVAL_DELTAS_MAX } from "../protocol/limits.ts";
 
-
 import type { Engine } from "./engine.ts";
 import { ApiError, NotReplica } from "./errors.ts";
 import { AskAnother, Forward } from "./forward.ts";

@@ -5,6 +5,7 @@ import type { Fault, FaultKind } from "./schedule.ts";
 import type { Scheduler } from "./scheduler.ts";
 import type { DiskCopy } from "./sim-disk.ts";
 import type { LinkSettings } from "./sim-network.ts";
+import { stepsAt } from "./steps.ts";
 
 /** A fault while it lasts, for those who count what it met. */
 export interface ActiveFault {
@@ -25,7 +26,7 @@ export class Faults {
   readonly #rng: Rng;
   readonly #federation: Federation;
   readonly #operator: Operator | undefined;
-  #strikes: { readonly node: SimNode; readonly effect: EffectAt; left: number; readonly fault: Fault; readonly rng: Rng }[] = [];
+  #strikes: { readonly node: SimNode; readonly effect: NonNullable<Fault["effect"]>; left: number; readonly fault: Fault; readonly rng: Rng }[] = [];
   readonly #copies = new Map<SimNode, DiskCopy>();
   #twins: SimNode[] = [];
   #stopped = false;
@@ -109,10 +110,15 @@ export class Faults {
 
   /** Between two effects of a node: the first strike that waits for this one lets it happen no more. */
   #effect(node: SimNode, at: EffectAt, what: EffectOn): void {
-    const strike = this.#strikes.find((one) => one.node === node && one.effect.kind === at.kind && one.effect.when === at.when);
+    const mine = this.#strikes.filter((one) => one.node === node && one.effect.when === at.when);
+    if (mine.length === 0) return;
+    const steps = stepsAt(what, node.process?.engine.writer);
+    const strike = mine.find(({ effect }) => (effect.step === undefined ? effect.kind === at.kind : steps.includes(effect.step)));
     if (strike === undefined || strike.left-- > 0) return;
     this.#strikes = this.#strikes.filter((one) => one !== strike);
-    this.#scheduler.note(`fault: ${node.name} dies ${at.when} ${EFFECT_WORDS[at.kind]}`);
+    this.#scheduler.note(
+      `fault: ${node.name} dies ${at.when} ${EFFECT_WORDS[at.kind]}${strike.effect.step === undefined ? "" : ` (${strike.effect.step})`}`,
+    );
     const { rng, fault } = strike;
     this.onStrike(node, what);
     if (this.#disksLost && rng.chance(0.5) && this.#mayLose(node)) this.#loseDisk("lose-disk", node, fault.lastsMs);

@@ -91,8 +91,9 @@ const DEATHS: ReadonlySet<FaultKind> = new Set<FaultKind>(["kill", "power", "tor
 
 function drawFaultSettings(rng: Rng, durationMs: number): FaultSettings {
   const kinds = FAULT_KINDS.filter((kind) => !NOT_DRAWN.has(kind) && rng.chance(DEATHS.has(kind) ? 0.45 : 0.3));
-  // Between any two of its effects is where a node's death says most.
-  const weighted = kinds.includes("strike") ? [...kinds, ...kinds.map((): FaultKind => "strike")] : kinds;
+  // Between any two of its effects is where a node's death says most, and a change of the layout is over soon.
+  const more = (kind: FaultKind): FaultKind[] => (kinds.includes(kind) ? kinds.map(() => kind) : []);
+  const weighted = [...kinds, ...more("strike"), ...more("operate")];
   return { kinds: weighted, everyMs: Math.max(150, durationMs / rng.between(3, 30)), lastsMs: rng.between(200, 4000) };
 }
 

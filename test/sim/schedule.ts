@@ -5,6 +5,7 @@
 import type { EffectAt } from "./federation.ts";
 import type { Profile } from "./profile.ts";
 import type { Rng } from "./rng.ts";
+import { EFFECT_STEPS, type Step } from "./steps.ts";
 
 /** JSON, so that it can be kept in a file. */
 export interface Schedule {
@@ -66,8 +67,8 @@ export interface Fault {
   readonly node: number;
   readonly other: number;
   readonly lastsMs: number;
-  /** Of a strike: at which of the node's effects after `at`, so many of its kind let pass. */
-  readonly effect?: EffectAt & { readonly skip: number };
+  /** Of a strike: at which of the node's effects after `at`, so many of its kind let pass; of all that are part of one step, if it names one. */
+  readonly effect?: EffectAt & { readonly skip: number; readonly step?: Step };
 }
 
 export interface FaultSettings {
@@ -111,8 +112,10 @@ const EFFECTS: readonly EffectAt[] = [
   { kind: "answer", when: "after" },
 ];
 
+/** Half of the strikes wait for a step of the protocol: most effects are of the common ones, and the rare ones are where much is decided. */
 function drawEffect(rng: Rng): NonNullable<Fault["effect"]> {
-  return { ...rng.pick(EFFECTS), skip: Math.floor(rng.exponential(3)) };
+  if (rng.chance(0.5)) return { ...rng.pick(EFFECTS), skip: Math.floor(rng.exponential(3)) };
+  return { kind: "send", when: rng.pick(["before", "after"] as const), skip: Math.floor(rng.exponential(1)), step: rng.pick(EFFECT_STEPS) };
 }
 
 export type PlannedKind = "put" | "bump" | "unlearn" | "edit" | "delete" | "read";

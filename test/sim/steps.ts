@@ -93,6 +93,19 @@ const OF_ROWS: Readonly<Record<string, Step>> = {
   e: "bodies erased",
 };
 
+/** Steps that are one effect of a node each, a frame or a batch: at these it can be struck by name. */
+export const EFFECT_STEPS: readonly Step[] = [
+  ...new Set([
+    ...Object.values(OF_FRAMES),
+    ...Object.values(OF_ROWS),
+    "write staged",
+    "staged at a replica",
+    "sealed at a witness",
+    "mark rises",
+    "witness forgets",
+  ] as const),
+];
+
 /** Where a step is under way: at one node, or between two. */
 export type Where = readonly [SimNode] | readonly [SimNode, SimNode];
 
