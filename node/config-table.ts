@@ -144,7 +144,7 @@ export const SETTINGS: readonly Setting[] = [
     default: "",
     charsMin: 16,
     charsMax: 1024,
-    itemsMax: 8,
+    itemsMax: 4,
     secret: true,
     bare: true,
     description: "What all nodes share: the first seals, all open. Without one the node is single.",

@@ -13,12 +13,23 @@ import { eventually, type Federation, type NodeProcess, pause, startFederation }
 import { markersAt, startWriters } from "./writers.ts";
 
 const MAIN = resolve(import.meta.dirname, "../../node/main.ts");
+/** Nodes are started many times here, also where the machine is busy with other things. */
+const PATIENCE_MS = 120_000;
 let federation: Federation;
 const folders: string[] = [];
 afterEach(async () => {
   await federation?.stop();
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
 });
+
+async function started(): Promise<Federation> {
+  const begun = await startFederation({ unready: true });
+  await begun.ready(PATIENCE_MS).catch(async (error) => {
+    await begun.stop();
+    throw error;
+  });
+  return begun;
+}
 
 interface Ran {
   readonly code: number;
@@ -38,20 +49,27 @@ const rotate = async (...words: string[]): Promise<RotationStep & { readonly exi
   return { ...(JSON.parse(out) as RotationStep), exit: code };
 };
 const nodesOf = (): NodeProcess[] => federation.nodes as NodeProcess[];
+/** Wall clock of the last line of a node's log with this message about this peer. */
+function lastLine(node: NodeProcess, message: string, peer: string): number | undefined {
+  const line = readFileSync(node.logFile, "utf8")
+    .split("\n")
+    .findLast((one) => one.includes(`"message":"${message}"`) && one.includes(peer));
+  return line === undefined ? undefined : Date.parse((JSON.parse(line) as { timestamp: string }).timestamp);
+}
 const named = (name: string): NodeProcess => nodesOf().find((node) => node.name === name) as NodeProcess;
 async function restart(node: NodeProcess, secrets: readonly string[]): Promise<void> {
   node.env.FEDERATION_SECRET = secrets.join(",");
   await node.stop();
   node.start();
-  await federation.ready();
+  await federation.ready(PATIENCE_MS);
 }
 const statusOf = async (url: string): Promise<FederationStatus> => (await ask<FederationStatus>(url, "GET", "/v1/federation")).body;
 const secretsAt = async (url: string): Promise<SecretsView> => (await ask<SecretsView>(url, "GET", "/v1/federation/secrets")).body;
 
 test("three nodes under load replace their secret by the steps that `secret rotate` says; what a witness keeps for one that is down is sealed again", {
-  timeout: 300_000,
+  timeout: 600_000,
 }, async () => {
-  federation = await startFederation();
+  federation = await started();
   onTestFailed(() => console.error(federation.logs()));
   const old = federation.secret;
   const folder = mkdtempSync(join(tmpdir(), "continuum-secret-"));
@@ -81,19 +99,19 @@ test("three nodes under load replace their secret by the steps that `secret rota
     );
     return views.reduce((sum, { witness }) => sum + witness.held_deltas, 0);
   };
-  await eventually("witnesses keep deltas for the one that is down", 30_000, async () => (await kept()) > 40 || undefined);
+  await eventually("witnesses keep deltas for the one that is down", PATIENCE_MS, async () => (await kept()) > 40 || undefined);
   for (const node of nodesOf().slice(0, 2)) {
     node.env.FEDERATION_SECRET = `${fresh},${old}`;
     await node.stop();
     node.start();
-    await eventually("it is back", 30_000, async () => (await ask(node.url, "GET", "/v1/ready")).status === 200 || undefined);
+    await eventually("it is back", PATIENCE_MS, async () => (await ask(node.url, "GET", "/v1/ready")).status === 200 || undefined);
   }
   const [freshId, oldId] = (await secretsAt(federation.urls[0]!)).nodes[0]!.secret_ids as [string, string];
   const isDone = async () => {
     const { nodes } = await secretsAt(federation.urls[0]!);
     return nodes.filter(({ connected }) => connected).every(({ sealed_under_others: others }) => Object.keys(others).length === 0) || undefined;
   };
-  await eventually("what is kept is under the new secret", 30_000, isDone);
+  await eventually("what is kept is under the new secret", PATIENCE_MS, isDone);
   expect(await kept()).toBeGreaterThan(40);
   const metrics = await (await fetch(`${federation.urls[0]}/metrics`)).text();
   expect(metrics).not.toContain(`witness_sealed_under_deltas{secret="${oldId}"}`);
@@ -103,14 +121,14 @@ test("three nodes under load replace their secret by the steps that `secret rota
 
   away.env.FEDERATION_SECRET = `${fresh},${old}`;
   away.start();
-  await federation.ready();
+  await federation.ready(PATIENCE_MS);
   const drop = await rotate("--wait");
   expect(drop).toMatchObject({ step: "drop", exit: 0, old: oldId, lagging: [{ name: "node-1" }, { name: "node-2" }, { name: "node-3" }] });
   for (const node of nodesOf()) await restart(node, [fresh]);
   expect(await rotate()).toMatchObject({ step: "none", lagging: [] });
 
   await writers.stop();
-  await atRest(federation);
+  await atRest(federation, PATIENCE_MS);
   for (const tenant of new Set(writers.acknowledged.map((one) => one.tenant))) {
     const found = await markersAt(federation.urls[1]!, tenant);
     expect(writers.acknowledged.filter((one) => one.tenant === tenant && !found.has(one.marker))).toEqual([]);
@@ -125,9 +143,9 @@ test("three nodes under load replace their secret by the steps that `secret rota
 });
 
 test("a revoked node is cut off within a second, stays out after a restart of everybody, and cannot come back as another with the old secret", {
-  timeout: 240_000,
+  timeout: 600_000,
 }, async () => {
-  federation = await startFederation();
+  federation = await started();
   onTestFailed(() => console.error(federation.logs()));
   const old = federation.secret;
   const [one, two, mallory] = nodesOf() as [NodeProcess, NodeProcess, NodeProcess];
@@ -141,16 +159,14 @@ test("a revoked node is cut off within a second, stays out after a restart of ev
   expect(await connected(one)).toContain("node-3");
 
   const revoked = await ask<Revoked>(one.url, "DELETE", "/v1/federation/peers/node-3");
-  const told = performance.now();
+  const told = Date.now();
   expect(revoked.status).toBe(200);
   expect(revoked.body).toMatchObject({ revoked: { node: malloryId, complete: false }, not_removed: null });
-  await eventually(
-    "both have cut it off",
-    5000,
-    async () => (await Promise.all(rest.map(connected))).every((names) => !names.includes("node-3")) || undefined,
-  );
-  expect(performance.now() - told).toBeLessThan(1000);
-  await eventually("it is out of the layout", 30_000, async () => {
+  for (const node of rest) {
+    const gone = await eventually("it has been cut off", PATIENCE_MS, async () => lastLine(node, "peer gone", malloryId));
+    expect(gone - told).toBeLessThan(1000);
+  }
+  await eventually("it is out of the layout", PATIENCE_MS, async () => {
     const { layout } = await statusOf(two.url);
     return (layout?.phase === "done" && layout.members.length === 2) || undefined;
   });
@@ -166,7 +182,7 @@ test("a revoked node is cut off within a second, stays out after a restart of ev
   for (const node of nodesOf()) node.start();
   const ready = async (nodes: readonly NodeProcess[]) => {
     for (const node of nodes)
-      await eventually(`${node.name} is ready`, 30_000, async () => (await ask(node.url, "GET", "/v1/ready")).status === 200 || undefined);
+      await eventually(`${node.name} is ready`, PATIENCE_MS, async () => (await ask(node.url, "GET", "/v1/ready")).status === 200 || undefined);
   };
   await ready(rest);
   await eventually(
@@ -196,7 +212,7 @@ test("a revoked node is cut off within a second, stays out after a restart of ev
   expect(await rotate()).toMatchObject({ step: "first", lagging: [{ name: "node-1" }, { name: "node-2" }] });
   await restartBoth(fresh, old);
   const stranger = await federation.add("stranger", { FEDERATION_SECRET: old, FEDERATION_PEERS: `127.0.0.1:${one.federationPort}` });
-  await eventually("it is told why", 20_000, async () => readFileSync(stranger.logFile, "utf8").includes("old_secret") || undefined);
+  await eventually("it is told why", PATIENCE_MS, async () => readFileSync(stranger.logFile, "utf8").includes("old_secret") || undefined);
   expect(await connected(one)).not.toContain("stranger");
   expect(await rotate("--wait")).toMatchObject({ step: "drop" });
   await restartBoth(fresh);
@@ -206,8 +222,8 @@ test("a revoked node is cut off within a second, stays out after a restart of ev
   expect(named("node-3").pid).toBeDefined();
 });
 
-test("the folder of npm start takes each step in its file, and never without need", { timeout: 120_000 }, async () => {
-  federation = await startFederation();
+test("the folder of npm start takes each step in its file, and never without need", { timeout: 600_000 }, async () => {
+  federation = await started();
   onTestFailed(() => console.error(federation.logs()));
   const folder = mkdtempSync(join(tmpdir(), "continuum-secret-"));
   folders.push(folder);
@@ -221,7 +237,7 @@ test("the folder of npm start takes each step in its file, and never without nee
       node.env.FEDERATION_SECRET = secrets().join(",");
       node.start();
     }
-    await federation.ready();
+    await federation.ready(PATIENCE_MS);
   };
   await step();
   const [old, fresh] = secrets() as [string, string];
@@ -232,7 +248,7 @@ test("the folder of npm start takes each step in its file, and never without nee
   await step();
   expect(secrets()).toEqual([fresh, old]);
   await restartAll();
-  await eventually("nothing is under the old one", 20_000, async () => {
+  await eventually("nothing is under the old one", PATIENCE_MS, async () => {
     await step();
     return secrets().length === 1 || undefined;
   });

@@ -1,4 +1,4 @@
-/** Fault 12: the secret is rotated and nodes are replaced one by one while some are cut off. */
+/** Fault 12: a node is revoked and the secret rotated while another one is cut off. */
 
 import { atRest } from "../../e2e/at-rest.ts";
 import { eventually } from "../../e2e/federation.ts";
