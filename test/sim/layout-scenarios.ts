@@ -1,6 +1,7 @@
 /** Schedules in words about who the members are: changes of the layout, lost and old disks, two machines with one disk, floors, clocks. */
+import { decode } from "cborg";
 import { ApiError } from "../../node/errors.ts";
-import type { Level } from "../../protocol/ids.ts";
+import { type Level, SYSTEM_TENANT } from "../../protocol/ids.ts";
 import type { Layout } from "../../protocol/layout.ts";
 import type { SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
@@ -194,6 +195,40 @@ export const LAYOUT_SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: "a yes to a version is kept over a restart: what one member decided with it the others do not decide otherwise",
+    play: async (stage) => {
+      const { alice, bob, carol, federation } = await decidedByTwo(stage);
+      federation.crash(bob, "power");
+      federation.start(bob);
+      // Nobody here has heard of the change that alice knows.
+      await stage.change(carol, { op: "weight", name: "carol", weight: 5 });
+      await stage.layoutAt([bob, carol], "both changes are made, or one", ({ version, phase }) => phase === "done" && version > 1, 60_000);
+      federation.network.healAll();
+      await stage.layoutAt([alice, bob, carol], "both changes are done", ({ version, phase }) => phase === "done" && version === 7, 60_000);
+      return await stage.examine();
+    },
+  },
+  {
+    name: "no member speaks of a version before it is on its disk",
+    play: async (stage) => {
+      await formed(stage);
+      const { alice, federation } = stage;
+      const early: string[] = [];
+      federation.network.filter = (from, _to, frame) => {
+        const node = federation.nodes.find(({ id }) => id === from) as SimNode;
+        const stored = node.disk.durable().get("!layout");
+        const durable = stored === undefined ? 0 : (decode(stored.subarray(4)) as number[])[1]!;
+        const said = (decode(frame) as number[])[3]!;
+        if (said > durable) early.push(`${node.name} speaks under version ${said}, and has ${durable} on its disk`);
+        return true;
+      };
+      await stage.change(alice, { op: "zone", name: "bob", zone: "east" });
+      await stage.layoutAt(federation.nodes, "it is done", ({ version, phase }) => phase === "done" && version === 4);
+      stage.lift();
+      return [...early.slice(0, 3).flatMap((line) => expectThat(false, line)), ...(await stage.examine())];
+    },
+  },
+  {
     name: "the same old copy put back twice: each time it is another incarnation, and no number is used twice",
     play: async (stage) => {
       await formed(stage);
@@ -311,6 +346,25 @@ export const LAYOUT_SCENARIOS: readonly Scenario[] = [
     },
   },
 ];
+
+/** alice and bob decide version 2 and alice goes by it; carol hears nothing of it, bob does not hear that it is decided, and then alice is cut off. */
+async function decidedByTwo(stage: Stage): Promise<Stage> {
+  if (stage.layout(stage.alice) === undefined) await formed(stage);
+  const { alice, bob, carol, federation } = stage;
+  federation.network.filter = (from, to, frame) => {
+    if (from !== alice.id) return true;
+    const kind = frameKind(frame);
+    return to === bob.id
+      ? !["push", "repair", "layout", "told", "held"].includes(kind)
+      : !["push", "repair", "layout"].includes(kind) && !kind.startsWith("vote/");
+  };
+  await stage.ask(alice, "layout.change", { op: "zone", name: "bob", zone: "east" }, { tenant: SYSTEM_TENANT, level: "one" });
+  await stage.until("alice goes by version 2", () => stage.layout(alice)?.version === 2);
+  federation.network.cutBoth(alice.id, bob.id);
+  federation.network.cutBoth(alice.id, carol.id);
+  stage.lift();
+  return stage;
+}
 
 async function formed(stage: Stage): Promise<void> {
   stage.start();

@@ -53,7 +53,7 @@ export async function hunt(mutant: Mutant, seeds: number): Promise<Hunt> {
   }
 }
 
-const FOLDERS = ["crypto", "protocol", "node", "test/sim", "test/unit", "test/contract"];
+const FOLDERS = ["crypto", "protocol", "node", "test/sim", "test/unit", "test/contract", "test/vectors"];
 
 /** @throws Error when the simulator did not run to its end: a mutant that does not start is not one */
 async function simulate(directory: string, { scenario }: Mutant, seeds: number): Promise<Hunt["caught"]> {

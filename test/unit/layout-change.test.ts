@@ -76,6 +76,7 @@ describe("a change of the layout", () => {
       [first, both],
       [first, done(both)],
       [adding, done(both)],
+      [adding, done(adding)],
       [adding, adding],
       [first, first],
       [adding, joint(stage(first, { op: "add", member: memberOf("erin") }))],

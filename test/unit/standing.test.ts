@@ -228,6 +228,16 @@ describe("a node that was listed again after it lost its disk", () => {
     expect(seen.standings.advance(1)).toBe(true);
   });
 
+  it("needs those of the old group as much as those of the next, while joint", () => {
+    const layout = relisted(joint(staged(LAYOUT, { members: [alice, dave, erin], replicationFactor: 2 }, "c")), "alice", {
+      node: alice.node,
+      incarnation: reborn,
+    });
+    const seen = refilling(layout).reports("dave").reports("erin").reports("bob");
+    expect(seen.standings.advance(1)).toBe(false);
+    expect(seen.reports("carol").standings.advance(1)).toBe(true);
+  });
+
   it("while staged needs those of the old group only: the next counts for no data", () => {
     const layout = relisted(staged(LAYOUT, { members: [alice, dave, erin], replicationFactor: 2 }, "c"), "alice", {
       node: alice.node,
