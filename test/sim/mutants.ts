@@ -554,13 +554,6 @@ export const MUTANTS: readonly Mutant[] = [
     test: "test/unit/floor.test.ts",
   },
   {
-    name: "in joint a witness forgets what the old replicas hold",
-    file: "protocol/replica.ts",
-    find: "const groups = [...countingGroups(this.layout, partition)];",
-    replace: "const groups = [groupOf(this.layout, partition)];",
-    test: "test/unit/replica-changes.test.ts",
-  },
-  {
     name: "a mark raised to what one replica has",
     file: "protocol/witness.ts",
     find: "if (least === undefined || report.seq < least.seq) least = report;",
