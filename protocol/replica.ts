@@ -206,6 +206,7 @@ export class Replica {
 
   /** Whether it may answer reads at `one` from its own state, though it does not count yet after its start. */
   mayReadAtOne(partition: Partition): boolean {
+    if (this.#standings.isRefilling) return false;
     return (this.#standing === "counting" || this.#standing === "comparing") && this.#members.role(partition) === "replica";
   }
 

@@ -52,6 +52,11 @@ export class Standings {
     return self.relisted > 0 && !this.#hasCounted ? "refilling" : "counting";
   }
 
+  /** Listed again after a lost disk, and not caught up yet: what is here is no copy, not even to read at `one`. */
+  get isRefilling(): boolean {
+    return (this.#self()?.relisted ?? 0) > 0 && !this.#hasCounted;
+  }
+
   get compared(): ReadonlySet<WriterId> {
     return this.#compared;
   }
