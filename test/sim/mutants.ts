@@ -632,6 +632,13 @@ export const MUTANTS: readonly Mutant[] = [
     test: "test/unit/replica-floors.test.ts",
   },
   {
+    name: "in joint a witness forgets what the old replicas hold",
+    file: "protocol/replica.ts",
+    find: "return [...new Map(groups.flatMap(({ replicas }) => replicas).map((member) => [member.writer, member])).values()];",
+    replace: "return [...groupOf(this.layout, partition).replicas];",
+    test: "test/unit/replica-changes.test.ts",
+  },
+  {
     name: "a replica that takes a floor before what it covers",
     file: "protocol/replica.ts",
     find: 'kind === "heads" ? missingForFloor(',
