@@ -128,6 +128,11 @@ export class Links {
       );
       return;
     }
+    // A live push comes from its own writer; what a member stored of others comes as repair.
+    if (verified.message.type === "push" && verified.deltas.some(({ delta }) => delta.header.writer !== verified.header.writer)) {
+      this.refuse(from, "FOREIGN", "it pushes deltas in the name of another writer");
+      return;
+    }
     if (verified.message.type === "hello") {
       this.#greet(from, verified.message);
       return;
