@@ -186,12 +186,17 @@ function identify(scope: FastifyInstance, auth: Auth): void {
   });
 }
 
-/** JSON only. An empty body with the JSON type (a DELETE of some clients) is no body. */
+/**
+ * JSON only, as it is: nothing is inflated here, so that no body can become more than HTTP_BODY_MAX_BYTES. An empty body with the JSON type (a DELETE of
+ * some clients) is no body.
+ */
 function acceptJson(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser("error", "error");
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
-    if (body === "") done(null, undefined);
+    const encoding = request.headers["content-encoding"] ?? "identity";
+    if (encoding !== "identity") done(new ApiError("unsupported_media_type", `A body is taken as it is, not with Content-Encoding ${encoding}.`));
+    else if (body === "") done(null, undefined);
     else parse(request, body as string, done);
   });
 }
