@@ -4,7 +4,8 @@ import { isUsable } from "../../node/keys.ts";
 import type { Delta } from "../../protocol/delta.ts";
 import { encodeFrame } from "../../protocol/frame.ts";
 import { type FederationId, type Incarnation, type NodeId, SYSTEM_PARTITION, SYSTEM_TENANT, type WriterId } from "../../protocol/ids.ts";
-import { memberOf, partitionOf, layoutTag as tagOf } from "../../protocol/layout.ts";
+import { encodeLayout, layoutOf, memberOf, partitionOf, layoutTag as tagOf } from "../../protocol/layout.ts";
+import { HLC_COUNT_MAX, HLC_MS_MAX } from "../../protocol/limits.ts";
 import type { Message } from "../../protocol/message.ts";
 import { type Change, forge, HOWS } from "../fuzz/forger.ts";
 import { hostileEntries, someHlc, someSaw } from "../fuzz/hostile-deltas.ts";
@@ -267,4 +268,62 @@ describe("peers whose frames keep to no order: forged, repeated, foreign, before
     node.hear(bob, { type: "held", heads });
     return written;
   }
+});
+
+/** Known holes, written as what should hold: each turns red once it does, and then becomes an ordinary test. */
+describe("one member that lies, and knows how", () => {
+  const fresh = (writer: WriterId, branch: string, partition = PARTITION): Delta =>
+    new Stream(writer, partition).next({ answer: `"${branch}"`, entries: [{ op: "concept", id: branch, mass: 1, total: 1, name: branch }] });
+  const heldOf = (writer: WriterId): number => node.engine.replica!.ownHeads(PARTITION).find((head) => head.writer === writer)?.seq ?? 0;
+  const stopped = async (check: () => unknown): Promise<void> => {
+    try {
+      await check();
+    } finally {
+      await node.stop();
+    }
+  };
+
+  it.fails("cannot bring in a layout that nobody decided, however high its number", async () => {
+    node = await WiredNode.start();
+    const members = LAYOUT.members.map(({ node: id, name, incarnation, zone, weight }) => ({ node: id, name, incarnation, zone, weight }));
+    const invented = layoutOf({ ...LAYOUT, members, version: 1000, replicationFactor: 1, previous: "0".repeat(64) });
+    node.hear(bob, { type: "layout", bytes: encodeLayout(invented) });
+    await node.settle();
+    await new Promise((done) => setTimeout(done, 50));
+    await stopped(() => expect(node.engine.layout?.version).toBe(1));
+  });
+
+  it.fails("cannot go on with another writer's stream in that writer's name", async () => {
+    node = await WiredNode.start();
+    // Carol is no writer of this stream, and whatever alice holds of it from now on is not what bob writes.
+    const forged = fresh(bob.writer, "forged");
+    node.hear(carol, { type: "repair", partition: PARTITION, writer: bob.writer, to: 1, envelopes: [node.seal(forged)] });
+    await node.settle();
+    await stopped(() => expect(heldOf(bob.writer)).toBe(0));
+  });
+
+  it.fails("cannot begin streams of writers that no layout ever listed", async () => {
+    node = await WiredNode.start();
+    const nobody = "invented-by-bob-0000000" as WriterId;
+    node.hear(bob, { type: "repair", partition: PARTITION, writer: nobody, to: 1, envelopes: [node.seal(fresh(nobody, "invented"))] });
+    await node.settle();
+    await stopped(() => expect(heldOf(nobody)).toBe(0));
+  });
+
+  it.fails("cannot push a clock so far that nobody can write any more", async () => {
+    node = await WiredNode.start();
+    const last = new Stream(bob.writer).next({ entries: [{ op: "register", id: "x", fields: {} }] }, { hlc: [HLC_MS_MAX, HLC_COUNT_MAX] });
+    send(last);
+    await node.settle();
+    await stopped(async () => expect(await node.ask("remember", { entity: "tide", content: "The tide is high." })).toHaveProperty("id"));
+  });
+
+  it.fails("cannot make every later execution of one key dearer than the one before", async () => {
+    node = await WiredNode.start();
+    const stream = new Stream(bob.writer);
+    for (let count = 0; count < 3; count++)
+      send(stream.next({ entries: [{ op: "concept", id: "tide", mass: 1, total: count + 1 }] }, { key: "the-same" }));
+    await node.settle();
+    await stopped(() => expect(heldOf(bob.writer)).toBe(1));
+  });
 });
