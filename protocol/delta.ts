@@ -192,11 +192,12 @@ function entryToWire(entry: Entry): Wire {
 }
 
 /** Items of an entry: one more would be dropped in silence by whoever reads it. */
-const ENTRY_ITEMS: Readonly<Record<string, number>> = { c: 7, l: 5, t: 11, m: 8, e: 6, x: 4, fc: 3, fl: 4, g: 3 };
+const ENTRY_ITEMS: Readonly<Record<string, number>> = { c: 7, l: 5, t: 11, m: 8, e: 6, x: 4, fc: 3, fl: 4, g: 3, fr: 4 };
 
 function entryFromWire(wire: Wire): Entry {
   const kind = asText(asArray(wire, "entry")[0], "kind of entry", 8);
-  const row = asArray(wire, "entry", Object.hasOwn(ENTRY_ITEMS, kind) ? ENTRY_ITEMS[kind] : undefined);
+  if (!Object.hasOwn(ENTRY_ITEMS, kind)) throw new ProtocolError("MALFORMED", "unknown entry");
+  const row = asArray(wire, "entry", ENTRY_ITEMS[kind]);
   const text = (at: number, what: string): string => asText(row[at], what);
   const optional = (at: number, what: string): string | undefined => (row[at] === null ? undefined : asText(row[at], what));
   switch (kind) {

@@ -129,6 +129,25 @@ export function hostileEntries(writers: readonly WriterId[]): fc.Arbitrary<Entry
   return fc.array(entry, { minLength: 1, maxLength: 6 });
 }
 
+/** What takes tombstones and bodies away: a node that lacks part of its frontier does not follow it. */
+export function hostileFloor(writers: readonly WriterId[]): fc.Arbitrary<Entry[]> {
+  const position = fc.tuple(fc.constantFrom(...writers), fc.constantFrom(1, 2, 5, 1000, Number.MAX_SAFE_INTEGER), fc.boolean());
+  const tombstone = fc
+    .tuple(
+      fc.constantFrom("turn", "memory"),
+      name.filter((id) => id !== ""),
+    )
+    .map(([of, id]) => `${of}/${id}`);
+  return fc
+    .tuple(fc.uniqueArray(position, { maxLength: 3, selector: ([writer]) => writer }), fc.uniqueArray(tombstone, { maxLength: 4 }))
+    .map(([positions, tombstones]): Entry[] => {
+      const all = positions.sort(([a], [b]) => (a < b ? -1 : 1));
+      const frontier = all.map(([writer, seq]) => [writer, seq] as const);
+      const erase = all.flatMap(([writer, seq, erased]) => (erased ? [[writer, seq] as const] : []));
+      return [{ op: "floor", frontier, erase, tombstones: tombstones.sort() }];
+    });
+}
+
 export const someHlc: fc.Arbitrary<readonly [number, number]> = fc.tuple(
   fc.constantFrom(0, 1, 1_800_000_000_000, HLC_MS_MAX),
   fc.constantFrom(0, 7, HLC_COUNT_MAX),

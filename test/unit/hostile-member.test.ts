@@ -8,7 +8,7 @@ import { encodeLayout, layoutOf, memberOf, partitionOf, layoutTag as tagOf } fro
 import { HLC_COUNT_MAX, HLC_MS_MAX } from "../../protocol/limits.ts";
 import type { Message } from "../../protocol/message.ts";
 import { type Change, forge, HOWS } from "../fuzz/forger.ts";
-import { hostileEntries, someHlc, someSaw } from "../fuzz/hostile-deltas.ts";
+import { hostileEntries, hostileFloor, someHlc, someSaw } from "../fuzz/hostile-deltas.ts";
 import { frameOf, MESSAGES } from "../vectors/samples.ts";
 import { alice, bob, carol, FEDERATION, helloOf, LAYOUT, PARTITION, Stream, TENANT, WiredNode } from "./wired-node.ts";
 
@@ -51,30 +51,47 @@ const READS: readonly (readonly [operation: string, args: object])[] = [
 ];
 
 describe("a member whose deltas say anything that the format allows", () => {
+  const one = fc.record({ entries: hostileEntries(WRITERS), hlc: someHlc, saw: someSaw(WRITERS), key: fc.constantFrom("k1", "k2", "k3") });
+  /** Long histories, since what breaks is what two deltas say of one record. */
+  const histories = (anything: typeof one) => fc.array(anything, { minLength: 1, maxLength: 60, size: "max" });
+
+  /** @returns how many of the deltas were followed */
+  async function live(deltas: readonly (typeof one extends fc.Arbitrary<infer T> ? T : never)[]): Promise<number> {
+    node = await WiredNode.start();
+    try {
+      const mine = await node.ask<{ id: string }>("remember", { entity: "lighthouse", content: "It is north of the orangery." });
+      const stream = new Stream(bob.writer);
+      for (const { entries, hlc, saw, key } of deltas) send(stream.next({ entries }, { hlc, saw, key }));
+      await node.settle();
+      expect(died()).toBeUndefined();
+      expect(node.store.staged.hasStaged).toBe(false);
+      // A write is numbered or refused, also after the latest clock value there is.
+      for (const [operation, args] of [...READS, ["remember", { entity: "tide", content: "The tide is high." }] as const]) {
+        const answered = await node.ask(operation, args).then(JSON.stringify, (error: Error & { code?: string }) => error.code ?? error);
+        expect(typeof answered, `${operation} ${JSON.stringify(args)}: ${String(answered)}`).toBe("string");
+      }
+      expect(await node.ask("get_memory", { id: mine.id })).toMatchObject({ content: "It is north of the orangery." });
+      return node.engine.replica!.ownHeads(PARTITION).find(({ writer }) => writer === bob.writer)?.seq ?? 0;
+    } finally {
+      // A process that has died stops no more.
+      if (died() === undefined) await node.stop();
+    }
+  }
+
   it("ends nobody's process, and every read and write here is answered", { timeout: 120_000 }, async () => {
-    const one = fc.record({ entries: hostileEntries(WRITERS), hlc: someHlc, saw: someSaw(WRITERS), key: fc.constantFrom("k1", "k2", "k3") });
-    // Long histories, since what breaks is what two deltas say of one record.
     await fc.assert(
-      fc.asyncProperty(fc.array(one, { minLength: 1, maxLength: 60, size: "max" }), async (deltas) => {
-        node = await WiredNode.start();
-        try {
-          const mine = await node.ask<{ id: string }>("remember", { entity: "lighthouse", content: "It is north of the orangery." });
-          const stream = new Stream(bob.writer);
-          for (const { entries, hlc, saw, key } of deltas) send(stream.next({ entries }, { hlc, saw, key }));
-          await node.settle();
-          expect(died()).toBeUndefined();
-          expect(node.store.staged.hasStaged).toBe(false);
-          expect(node.engine.replica!.ownHeads(PARTITION).find(({ writer }) => writer === bob.writer)?.seq).toBe(stream.deltas.length);
-          // A write is numbered or refused, also after the latest clock value there is.
-          for (const [operation, args] of [...READS, ["remember", { entity: "tide", content: "The tide is high." }] as const]) {
-            const answered = await node.ask(operation, args).then(JSON.stringify, (error: Error & { code?: string }) => error.code ?? error);
-            expect(typeof answered, `${operation} ${JSON.stringify(args)}: ${String(answered)}`).toBe("string");
-          }
-          expect(await node.ask("get_memory", { id: mine.id })).toMatchObject({ content: "It is north of the orangery." });
-        } finally {
-          // A process that has died stops no more.
-          if (died() === undefined) await node.stop();
-        }
+      fc.asyncProperty(histories(one), async (deltas) => {
+        expect(await live(deltas)).toBe(deltas.length);
+      }),
+      { numRuns: RUNS, seed: SEED },
+    );
+  });
+
+  it("nor when it takes away what it likes, in floors that nobody agreed to", { timeout: 120_000 }, async () => {
+    const floor = fc.record({ entries: hostileFloor(WRITERS), hlc: someHlc, saw: someSaw(WRITERS), key: fc.constantFrom("k1", "k2", "k3") });
+    await fc.assert(
+      fc.asyncProperty(histories(fc.oneof({ weight: 3, arbitrary: one }, { weight: 1, arbitrary: floor })), async (deltas) => {
+        expect(await live(deltas)).toBeLessThanOrEqual(deltas.length);
       }),
       { numRuns: RUNS, seed: SEED },
     );
