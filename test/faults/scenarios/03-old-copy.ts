@@ -37,7 +37,8 @@ export const oldCopy: Scenario = {
 
 async function copied(stage: Stage, node: FaultyNode, others: readonly FaultyNode[], name: string): Promise<string> {
   stage.clients.use(others);
-  await node.stop();
+  const code = await node.stop();
+  stage.expect(code === 0, `${node.name} ended with ${code} when asked to stop, its clients gone`);
   const copy = node.copyStore(name);
   stage.tell(`${name} copy of ${node.name}`);
   await backAgain(stage, node);
