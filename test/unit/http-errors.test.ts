@@ -2,7 +2,7 @@ import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { API_CODES, type ApiCode, ApiError } from "../../node/errors.ts";
 import { HTTP_BODY_MAX_BYTES, PENDING_REQUESTS_MAX } from "../../protocol/limits.ts";
-import { type Api, createApi } from "./http-api.ts";
+import { type Api, createApi, MEMORY } from "./http-api.ts";
 
 const TURN = { user_message: "hello", ai_response: "hi" };
 
@@ -232,6 +232,10 @@ describe("what the memory refuses", () => {
   });
 });
 
+async function until(what: () => boolean): Promise<void> {
+  while (!what()) await new Promise((done) => setTimeout(done, 5));
+}
+
 describe("over a real socket", () => {
   let api: Api | undefined;
   afterEach(async () => {
@@ -298,6 +302,26 @@ describe("over a real socket", () => {
     await Promise.all([ended, closed]);
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
     expect(answer).toMatch(/connection: close/i);
+  });
+
+  it("closes although a client keeps the connection on which it was just answered", async () => {
+    let answer = (): void => undefined;
+    const held = new Promise<void>((done) => {
+      answer = done;
+    });
+    const busy = await createApi({ answers: { get_memory: () => held.then(() => MEMORY) } });
+    await busy.app.listen({ host: "127.0.0.1", port: 0 });
+    const socket = connect((busy.app.server.address() as { port: number }).port, "127.0.0.1");
+    const answered = new Promise((done) => socket.once("data", done));
+    socket.write("GET /v1/memories/mem_1 HTTP/1.1\r\nhost: x\r\n\r\n");
+    await until(() => busy.router.seen.length > 0);
+    const begun = performance.now();
+    const closed = busy.app.close();
+    await new Promise((done) => setTimeout(done, 50));
+    answer();
+    await Promise.all([answered, closed]);
+    expect(performance.now() - begun).toBeLessThan(5_000);
+    socket.destroy();
   });
 
   it("gives slow clients a bounded time", async () => {
