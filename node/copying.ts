@@ -80,6 +80,13 @@ export class Copying {
     this.tick();
   }
 
+  /** It is not wanted any more, and what is there stays. @returns false when that has been cleared: only a copy helps now */
+  giveBack(partition: Partition): boolean {
+    if (this.#copies.get(partition)?.into !== undefined || this.#o.store.incomplete.has(partition)) return false;
+    this.#copies.delete(partition);
+    return true;
+  }
+
   /** It is not wanted any more; what was begun stays incomplete until it is copied again or dropped. */
   cancel(partition: Partition): void {
     this.#copies.get(partition)?.into?.abandon();

@@ -227,9 +227,9 @@ function scrubOf(engine: Engine, store: Store, log: Log, meter: Meter): Scrub {
     system,
     partitions: () => partitionsHere(engine),
     scrubbed: () => meter.count("scrubbed", 1, "whole"),
-    corrupt: (partition, what, detail) => {
+    corrupt: (partition, holding, detail) => {
       meter.count("scrubbed", 1, "corrupt");
-      log.error({ partition, what, detail }, "a copy on this disk is not what was written: the disk may be failing");
+      engine.damaged({ partition, holding }, detail);
     },
     onFailure: (error) => die(log, error),
   });

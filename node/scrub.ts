@@ -28,7 +28,7 @@ export interface ScrubOptions {
   /** Everything is as it was written. */
   readonly scrubbed: (result: Scrubbed) => void;
   /** The copy is not what it should be. `replica`: a snapshot of another replica heals it. `witness`: a sealed delta is lost here. */
-  readonly corrupt: (partition: Partition, what: "replica" | "witness", detail: string) => void;
+  readonly corrupt: (partition: Partition, holding: "replica" | "witness", detail: string) => void;
   /** The disk failed. */
   readonly onFailure: (error: Error) => void;
 }
@@ -103,7 +103,7 @@ export class Scrub {
       if (!this.#stopped) this.#o.scrubbed(result);
     } catch (error) {
       if (error instanceof CopyError || (error instanceof StoreError && error.code === "CORRUPT")) this.#o.corrupt(partition, what, error.message);
-      else this.#o.onFailure(error as Error);
+      else this.#o.onFailure(unreadable(error as Error));
     } finally {
       await snapshot?.close();
     }
@@ -152,6 +152,16 @@ export class Scrub {
 }
 
 const RECORD = "r".charCodeAt(0);
+
+/** A table that LevelDB cannot read holds rows of many copies, and stops its compaction, and with it every write: one copy taken again would not help. */
+function unreadable(error: Error): Error {
+  if ((error as { code?: string }).code !== "LEVEL_CORRUPTION") return error;
+  return new StoreError(
+    "CORRUPT",
+    `a table of the store cannot be read any more (${error.message}); treat it as a lost disk: move the folder away and start again, the peers hold the data`,
+    error,
+  );
+}
 
 /**
  * Replicas whose copy differs from the others' although their frontiers are equal. Where most of those that can be compared agree, the rest are suspects;

@@ -59,6 +59,7 @@ const status: FederationStatus = {
   clock_ahead_ms: 12,
   in_doubt_total: 2,
   copying: 0,
+  damaged: [],
   partitions: [
     { partition: 1, role: "replica", replicas: [], witnesses: [], frontier: {}, held_deltas: 0, fingerprint: "ab" },
     { partition: 2, role: "witness", replicas: [], witnesses: [], frontier: {}, held_deltas: 1, fingerprint: null },

@@ -211,7 +211,7 @@ describe("peers whose frames keep to no order: forged, repeated, foreign, before
                 { type: "ask", id: at, partition: PARTITION, frontier: [[writer, seq]] },
                 { type: "want", partition: PARTITION, writer, from: seq, to: numbers[at % numbers.length]! },
                 { type: "digest", digest: "h".repeat(43), reply: at % 2 === 0 },
-                { type: "report", id: what, part: at % 3, parts: 3, heads, marks: [{ ...heads[0]!, keptFrom: seq }] },
+                { type: "report", id: what, part: at % 3, parts: 3, heads, marks: [{ ...heads[0]!, keptFrom: seq }], damaged: at % 2 === 0 ? [] : [PARTITION] },
                 { type: "ready", partitions: [PARTITION, PARTITION] },
                 { type: "snapshot-want", partition: PARTITION, id: at, after: new Uint8Array(at % 300) },
                 { type: "snapshot-part", partition: PARTITION, id: at, frontier: heads, rows: [], last: true, refused: "" },
