@@ -619,7 +619,7 @@ export class Engine {
       copied: (partition, heads) => this.#guard(() => this.#perform(replica.fetched(partition, heads, store.staged.highWater, system.monotonic()))),
       failed: (partition, reason, source, detail) => {
         log.warn({ partition, source, reason, detail }, "a snapshot of a partition did not come");
-        if (reason === "behind" && !store.incomplete.has(partition))
+        if (reason !== "wrong" && !store.incomplete.has(partition))
           this.#guard(() => this.#perform(replica.fetched(partition, undefined, replica.highWater, system.monotonic())));
         // What was cleared for it can only be filled by another one.
         else system.after(COPY_AGAIN_MS, () => this.#guard(() => this.#copying?.begin(partition)));

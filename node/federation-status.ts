@@ -20,8 +20,8 @@ export class FederationView {
   readonly #engine: Engine;
   readonly #network: Network | undefined;
   readonly #self: { readonly id: string; readonly version: string; readonly asksToJoin: () => boolean };
-  /** The last fingerprint of a partition and the frontier it stands for. */
-  readonly #fingerprints = new Map<Partition, { frontier: string; fingerprint: string }>();
+  /** The last fingerprint of a partition and the copy and frontier it stands for. */
+  readonly #fingerprints = new Map<Partition, { of: string; fingerprint: string }>();
   readonly #lastSeen = new Map<string, number>();
   /** Since when a member lacks what this node held then: `member/partition` -> (what it lacked, when). */
   readonly #behind = new Map<string, { readonly target: readonly (readonly [string, number])[]; readonly since: number }>();
@@ -308,7 +308,8 @@ export class FederationView {
   #damaged(): DamagedStatus[] {
     const { replica } = this.#engine;
     const copying = new Set(replica?.fetching() ?? []);
-    const state = (only: boolean, partition: Partition): DamagedStatus["state"] => (only ? "only_copy" : copying.has(partition) ? "copying" : "waiting");
+    const state = (only: boolean, partition: Partition): DamagedStatus["state"] =>
+      only ? "only_copy" : copying.has(partition) ? "copying" : "waiting";
     const copies = (replica?.damagedCopies() ?? []).map(({ partition, kind, only }) => ({
       partition,
       role: kind === "heads" ? ("replica" as const) : ("witness" as const),
@@ -380,11 +381,13 @@ export class FederationView {
   }
 
   async #fingerprint(partition: Partition): Promise<string> {
-    const frontier = JSON.stringify(this.#engine.replica?.ownHeads(partition));
+    const { replica, store } = this.#engine;
+    // One that is found damaged, and replaced, has the frontier that it had.
+    const times = store.timesCopied(partition);
     const known = this.#fingerprints.get(partition);
-    if (known?.frontier === frontier) return known.fingerprint;
-    const found = await this.#engine.store.fingerprint(partition);
-    this.#fingerprints.set(partition, { frontier: JSON.stringify(found.frontier), fingerprint: found.fingerprint });
+    if (known?.of === `${times} ${JSON.stringify(replica?.ownHeads(partition))}`) return known.fingerprint;
+    const found = await store.fingerprint(partition);
+    this.#fingerprints.set(partition, { of: `${times} ${JSON.stringify(found.frontier)}`, fingerprint: found.fingerprint });
     return found.fingerprint;
   }
 }

@@ -5,7 +5,9 @@
  */
 import type { StreamHead } from "../protocol/frontier.ts";
 import type { NodeId, Partition } from "../protocol/ids.ts";
-import type { System } from "./ports.ts";
+import { PARTITIONS } from "../protocol/layout.ts";
+import type { Engine } from "./engine.ts";
+import type { Meter, System } from "./ports.ts";
 import { Fingerprint } from "./store/fingerprint.ts";
 import type { PartitionSnapshot } from "./store/partition-snapshot.ts";
 import { SnapshotRows } from "./store/snapshot-rows.ts";
@@ -23,7 +25,7 @@ export interface Scrubbed {
 export interface ScrubOptions {
   readonly store: Store;
   readonly system: System;
-  /** Partitions of which this node is a replica or a witness now. */
+  /** Partitions of which this node keeps a copy. */
   readonly partitions: () => readonly Partition[];
   /** Everything is as it was written. */
   readonly scrubbed: (result: Scrubbed) => void;
@@ -75,11 +77,8 @@ export class Scrub {
   async #rounds(afterMs: number): Promise<void> {
     if (afterMs > 0) await this.#untilNextRound(afterMs);
     while (!this.#stopped) {
-      for (const partition of this.#o.partitions()) {
-        if (this.#stopped) return;
-        await this.one(partition);
-      }
-      await this.#untilNextRound(ROUND_MS);
+      await this.round();
+      if (!this.#stopped) await this.#untilNextRound(ROUND_MS);
     }
   }
 
@@ -88,6 +87,14 @@ export class Scrub {
       this.#wakeRound = wake;
     });
     this.#wakeRound = () => undefined;
+  }
+
+  /** All partitions, one after the other. */
+  async round(): Promise<void> {
+    for (const partition of this.#o.partitions()) {
+      if (this.#stopped) return;
+      await this.one(partition);
+    }
   }
 
   /** One partition, now; what it finds is told as of a round. */
@@ -152,6 +159,34 @@ export class Scrub {
 }
 
 const RECORD = "r".charCodeAt(0);
+
+/** Of a running node: what it finds is given up and taken again. @param onFailure the disk failed */
+export function scrubOf(engine: Engine, meter: Meter, onFailure: (error: Error) => void): Scrub {
+  const { store, system } = engine;
+  return new Scrub({
+    store,
+    system,
+    partitions: () => scrubbedPartitions(engine),
+    scrubbed: ({ partition }) => {
+      meter.count("scrubbed", 1, "whole");
+      engine.replica?.foundWhole(partition);
+    },
+    corrupt: (partition, holding, detail) => {
+      meter.count("scrubbed", 1, "corrupt");
+      engine.damaged({ partition, holding }, detail);
+    },
+    onFailure,
+  });
+}
+
+/** Those that this node is a replica or a witness of, now or to come, with anything there; whether it counts at the moment or not. */
+export function scrubbedPartitions({ replica }: Engine): Partition[] {
+  if (replica === undefined) return [];
+  const isKept = (partition: Partition): boolean => replica.keeps(partition).length > 0 && !replica.isGivenUp(partition);
+  return PARTITIONS.filter(
+    (partition) => isKept(partition) && (["heads", "marks"] as const).some((kind) => replica.ownHeads(partition, kind).length > 0),
+  );
+}
 
 /** A table that LevelDB cannot read holds rows of many copies, and stops its compaction, and with it every write: one copy taken again would not help. */
 function unreadable(error: Error): Error {

@@ -438,7 +438,8 @@ function asParts(atPart: Wire | undefined, ofParts: Wire | undefined): { part: n
 
 function asPartitions(wire: Wire | undefined): Partition[] {
   const partitions = asArray(wire, "partitions");
-  if (partitions.length > PARTITION_COUNT + 1) throw new ProtocolError("TOO_LARGE", "more partitions than there are", { partitions: partitions.length });
+  if (partitions.length > PARTITION_COUNT + 1)
+    throw new ProtocolError("TOO_LARGE", "more partitions than there are", { partitions: partitions.length });
   return partitions.map(asPartition);
 }
 

@@ -201,8 +201,8 @@ export class Replica {
       start.strictStart,
       start.hasCounted,
     );
+    // Of a copy that is gone by now nothing was acknowledged.
     for (const { partition, kind } of start.damaged)
-      // Of a copy that is gone by now nothing was acknowledged.
       if (!this.#streams[kind].isEmpty(partition)) this.#damaged.set(partition, (this.#damaged.get(partition) ?? new Set()).add(kind));
     this.#base = this.#ownBase();
   }
@@ -254,8 +254,7 @@ export class Replica {
     }
     this.#review(effects);
     for (const partition of this.#onlyCopies) this.#giveUp(partition, "heads", effects);
-    for (const [partition, kinds] of this.#damaged)
-      if (kinds.has("heads") && this.#isOnlyCopy(partition)) effects.push({ type: "keep", partition });
+    for (const [partition, kinds] of this.#damaged) if (kinds.has("heads") && this.#isOnlyCopy(partition)) effects.push({ type: "keep", partition });
     for (const read of this.#barriers.restart()) effects.push(...this.read(read, now));
     return effects;
   }
@@ -346,11 +345,24 @@ export class Replica {
 
   /** Copies here that are not what was written; `only`: in service all the same. */
   damagedCopies(): (DamagedCopy & { readonly only: boolean })[] {
-    return [...this.#allDamaged().map((copy) => ({ ...copy, only: false })), ...[...this.#onlyCopies].map((partition) => ({ partition, kind: "heads" as const, only: true }))];
+    return [
+      ...this.#allDamaged().map((copy) => ({ ...copy, only: false })),
+      ...[...this.#onlyCopies].map((partition) => ({ partition, kind: "heads" as const, only: true })),
+    ];
   }
 
   isDamaged(partition: Partition): boolean {
     return this.#damaged.has(partition) || this.#onlyCopies.has(partition);
+  }
+
+  /** It counts for nothing until it is replaced. */
+  isGivenUp(partition: Partition): boolean {
+    return this.#damaged.has(partition);
+  }
+
+  /** All its rows were read and are what was written: those that had turned have been written anew since. */
+  foundWhole(partition: Partition): void {
+    this.#onlyCopies.delete(partition);
   }
 
   #giveUp(partition: Partition, kind: Kind, effects: Effect[]): void {
@@ -400,8 +412,8 @@ export class Replica {
 
   #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
     for (const peer of this.#members.peers())
-      for (const of of ["heads", "marks"] as const)
-        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, of, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
+      for (const told of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
   }
 
   /** What a witness's sealed rows are kept for is over once every full replica holds all it has marked: then they go, the bad ones too. */
@@ -410,7 +422,8 @@ export class Replica {
       if (!kinds.has("marks")) continue;
       const replicas = this.#replicasOfWitness(partition);
       const isForgotten = ({ writer, seq }: StreamHead): boolean =>
-        (this.#forgotten.get(`${partition}/${writer}`) ?? 0) >= seq && replicas.every((member) => (this.#headOf(member, partition, writer)?.seq ?? 0) >= seq);
+        (this.#forgotten.get(`${partition}/${writer}`) ?? 0) >= seq &&
+        replicas.every((member) => (this.#headOf(member, partition, writer)?.seq ?? 0) >= seq);
       const marks = this.#streams.marks.durableHeads(partition);
       for (const { writer } of marks) this.#witness(partition, writer);
       if (marks.every(isForgotten)) this.#isWhole(partition, "marks", effects);
@@ -1289,18 +1302,18 @@ export class Replica {
   /** A damaged copy is replaced. An empty one that counts for nothing yet, and lacks much, is taken as it is instead of replayed. */
   #fetchWhatIsFar(effects: Effect[]): void {
     for (const [partition, kinds] of this.#damaged)
-      if (kinds.has("heads") && !this.#isOnlyCopy(partition) && this.#members.keepsAs(partition, "replica")) this.#fetch(partition, effects);
+      if (kinds.has("heads") && !this.#isOnlyCopy(partition) && this.#members.keepsAs(partition, "replica")) this.#replaceCopy(partition, effects);
     if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
     const lacks = new Map<Partition, number>();
     for (const { partition, writer, known } of this.#catchUps.heads.lacking())
       lacks.set(partition, (lacks.get(partition) ?? 0) + known - this.#streams.heads.staged(partition, writer).seq);
     for (const [partition, deltas] of lacks) {
       const far = deltas >= SNAPSHOT_MIN_DELTAS || this.#needsSnapshot.has(partition);
-      if (far && this.#mayReplace(partition)) this.#fetch(partition, effects);
+      if (far && this.#mayReplace(partition)) this.#replaceCopy(partition, effects);
     }
   }
 
-  #fetch(partition: Partition, effects: Effect[]): void {
+  #replaceCopy(partition: Partition, effects: Effect[]): void {
     if (this.#fetching.has(partition) || this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
     if ((this.#fetchFailed.get(partition) ?? 0) > this.#now || this.snapshotSources(partition).length === 0) return;
     this.#fetching.add(partition);
@@ -1415,7 +1428,10 @@ function joinOf(heads: readonly (readonly [WriterId, number])[]): Frontier {
 
 /** Each line once: a peer of version 1 does not tell heads and marks apart. */
 function digestOf(heads: readonly StreamHead[], damaged: readonly Partition[]): string {
-  const lines = new Set([...heads.map((head) => `${head.partition}/${head.writer}/${head.seq}`), ...damaged.map((partition) => `${partition} damaged`)]);
+  const lines = new Set([
+    ...heads.map((head) => `${head.partition}/${head.writer}/${head.seq}`),
+    ...damaged.map((partition) => `${partition} damaged`),
+  ]);
   return hashOf([...lines].sort().join("\n"));
 }
 
@@ -1446,14 +1462,20 @@ function fullNote(bytes: number): Effect {
 
 function damagedNote(partition: Partition, kind: Kind): Effect {
   const until = kind === "heads" ? "a whole one is taken from another replica" : "the full replicas hold what it is kept for";
-  return { type: "note", level: "error", message: `a copy on this disk is damaged: it counts for nothing until ${until}`, facts: { partition, kind } };
+  return {
+    type: "note",
+    level: "error",
+    message: `a copy on this disk is damaged: it counts for nothing until ${until}`,
+    facts: { partition, kind },
+  };
 }
 
 function onlyCopyNote(partition: Partition): Effect {
   return {
     type: "note",
     level: "error",
-    message: "a copy on this disk is damaged, and there is no other full replica to take a whole one from: it stays in service, and what can be read of it is all there is",
+    message:
+      "a copy on this disk is damaged, and there is no other full replica to take a whole one from: it stays in service, and what can be read of it is all there is",
     facts: { partition },
   };
 }

@@ -99,6 +99,7 @@ export class Store {
   /** Per partition and holding, what clears or replaces its rows: one after the other. */
   readonly #replacing = new Map<string, Promise<unknown>>();
   readonly #copies = new Map<Partition, PartitionCopy>();
+  readonly #copied = new Map<Partition, number>();
 
   private constructor(db: Level, index: GraphIndex, opened: Opened) {
     this.#db = db;
@@ -314,10 +315,16 @@ export class Store {
       completed: () => {
         this.#incomplete.delete(partition);
         this.#copies.delete(partition);
+        this.#copied.set(partition, this.timesCopied(partition) + 1);
       },
     });
     this.#copies.set(partition, copy);
     return copy;
+  }
+
+  /** How often since it was opened a snapshot took the place of the partition's rows: of another one other things may be true, at the same frontier. */
+  timesCopied(partition: Partition): number {
+    return this.#copied.get(partition) ?? 0;
   }
 
   /** A copy that was wrong: its rows go, the partition stays incomplete. */

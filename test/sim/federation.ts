@@ -3,6 +3,7 @@ import { Engine, type EngineSettings } from "../../node/engine.ts";
 import { ApiError } from "../../node/errors.ts";
 import type { Call, GraphIndex, Log, Meter, Outcome, Router } from "../../node/ports.ts";
 import { createRouter } from "../../node/router.ts";
+import { type Scrub, scrubOf } from "../../node/scrub.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
 import type { NodeId } from "../../protocol/ids.ts";
@@ -22,6 +23,7 @@ const SECRET = "a secret that only the simulator knows";
 /** One run of a node's program, from its start to its crash. */
 interface Process {
   readonly engine: Engine;
+  readonly scrub: Scrub;
   readonly router: Router;
   readonly monotonic: () => number;
 }
@@ -138,6 +140,12 @@ export class Federation {
     this.#registry.disksLost = true;
     this.#registry.highWaters.replaced(node.name);
     return node.disk.rotLog(rng);
+  }
+
+  /** Its operator has every copy on its disk read again. */
+  scrub(node: SimNode): void {
+    this.#scheduler.note(`${node.name} reads all its copies again`);
+    void node.process?.scrub.round();
   }
 
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
@@ -303,7 +311,8 @@ export class Federation {
       latencyMs: (peer) => network.latencyMs(peer),
     });
     this.#know(engine.writer, node.name);
-    node.process = { engine, router, monotonic: () => system.monotonic() };
+    const scrub = scrubOf(engine, NO_METER, (error) => this.#died(node, generation, error));
+    node.process = { engine, scrub, router, monotonic: () => system.monotonic() };
     await engine.start();
   }
 

@@ -10,7 +10,11 @@ import { alice, bob, carol, LAYOUT, PARTITION } from "./replica-world.ts";
 // Of PARTITION alice and bob are replicas, carol is the witness.
 const three = [alice, bob, carol];
 const [wa, wb] = [alice.writer, bob.writer];
-const damagedAt = (world: World, name: string): Partition[] => world.at(name).replica.damagedCopies().map(({ partition }) => partition);
+const damagedAt = (world: World, name: string): Partition[] =>
+  world
+    .at(name)
+    .replica.damagedCopies()
+    .map(({ partition }) => partition);
 
 /** alice has written, and everybody has it. A copy that is asked for takes until finishSnapshots. */
 function written(): World {
@@ -87,7 +91,10 @@ describe("a replica's copy that is damaged", () => {
 
   it("counts in its other partitions as before", () => {
     const world = written();
-    const other = partitionWhere({ ...LAYOUT, next: LAYOUT }, (group) => isIn(group.witnesses, carol) && group.replicas[0]?.writer !== groupOf(LAYOUT, PARTITION).replicas[0]?.writer);
+    const other = partitionWhere(
+      { ...LAYOUT, next: LAYOUT },
+      (group) => isIn(group.witnesses, carol) && group.replicas[0]?.writer !== groupOf(LAYOUT, PARTITION).replicas[0]?.writer,
+    );
     expect(other).not.toBe(PARTITION);
     world.damage("bob", PARTITION, "heads");
     world.cut("alice", "carol");
@@ -257,6 +264,15 @@ describe("where the only full copy is damaged", () => {
     world.finishSnapshots();
     world.settle();
     expect([replica.role(partition), replica.damagedCopies(), disk.damaged]).toEqual(["replica", [], []]);
+  });
+
+  it("it is well again once all its rows were read and are as written", () => {
+    const world = World.atRest(three, ONE);
+    world.damage("alice", partition, "heads");
+    const { replica } = world.at("alice");
+    expect([replica.isDamaged(partition), replica.isGivenUp(partition)]).toEqual([true, false]);
+    replica.foundWhole(partition);
+    expect([replica.isDamaged(partition), replica.damagedCopies()]).toEqual([false, []]);
   });
 
   it("after the operator has given up all other replicas, it is in service again, unless it was cleared", () => {

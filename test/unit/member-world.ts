@@ -93,8 +93,7 @@ export class Disk extends StateInMemory {
 
   /** Takes a whole copy; it is on disk at once. @returns undefined: it lacks something that is held here, and everything stays */
   copyOf(other: Disk, partition: Partition): StreamHead[] | undefined {
-    const holds = (head: StreamHead): boolean =>
-      (other.durable.heads.get(`${partition}/${head.writer}`)?.seq ?? 0) >= head.seq;
+    const holds = (head: StreamHead): boolean => (other.durable.heads.get(`${partition}/${head.writer}`)?.seq ?? 0) >= head.seq;
     if (!this.heads("heads", partition).every(holds)) return undefined;
     for (const delta of other.log(partition)) this.take(delta);
     this.flush();

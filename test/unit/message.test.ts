@@ -96,7 +96,15 @@ const someMessage: fc.Arbitrary<Message> = fc.oneof(
       own: someHeads,
     }),
   ),
-  inParts(fc.record({ type: fc.constant("report" as const), id: someCount, heads: someHeads, marks: someMarks, damaged: fc.array(somePartition, { maxLength: 257 }) })),
+  inParts(
+    fc.record({
+      type: fc.constant("report" as const),
+      id: someCount,
+      heads: someHeads,
+      marks: someMarks,
+      damaged: fc.array(somePartition, { maxLength: 257 }),
+    }),
+  ),
   fc.record({ type: fc.constant("vote" as const), bytes: someBytes }),
   fc.record({ type: fc.constant("ready" as const), partitions: fc.array(somePartition, { maxLength: 257 }) }),
   fc.record({ type: fc.constant("snapshot-want" as const), partition: somePartition, id: someCount, after: someBytes }),
