@@ -523,8 +523,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a delta put into a copy on its way out",
     file: "protocol/replica.ts",
-    find: 'return this.#leaving.has(`${kind}/${partition}`) || (kind === "heads" && this.#fetching.has(partition));',
-    replace: 'return kind === "heads" && this.#fetching.has(partition);',
+    find: "return this.#leaving.has(",
+    replace: "return this.#leaving.size < 0 && this.#leaving.has(",
     test: "test/unit/replica-changes.test.ts",
     only: "in no group",
   },
