@@ -101,6 +101,15 @@ it("a member that cannot be one is refused at the door", async () => {
   expect(all()).toEqual([]);
 });
 
+it("a revoked node is not asked for, until it is readmitted", async () => {
+  const { alice, ask, refusal } = await alone();
+  await engines.answer(alice.run("revoke_node", { node, name, secrets: [] }));
+  expect(await refusal(add)).toMatchObject({ code: "conflict", message: expect.stringContaining("readmit") });
+  expect((await ask(zone("z"))).outcome).toBe("waiting");
+  await engines.answer(alice.run("readmit_node", { node }));
+  expect((await ask(add)).outcome).toBe("waiting");
+});
+
 it("what came of a change is written once, with the reason and the time, and it waits no more", async () => {
   const { ask, queue, all } = await alone();
   const asked = await ask(add);
