@@ -101,6 +101,7 @@ export class Changing {
       // A member of the first release knows no layout but the first: nothing changes until all are upgraded.
       leads: leads && speakOfIt,
       queue: queue.waiting(),
+      revoked: queue.revoked(),
       copied: layout.phase === "staged" && handedOver && this.#drained(layout),
       transferred: layout.phase === "joint" && handedOver && this.#drained(layout),
       fresh,

@@ -131,6 +131,8 @@ export class Replica {
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
   readonly #fetching = new Set<Partition>();
+  /** Copies on their way out: gone from the moment that was decided, whatever layout comes before the disk is done. */
+  readonly #leaving = new Set<`${Kind}/${Partition}`>();
   readonly #fetchFailed = new Map<Partition, number>();
   /**
    * Copies here that are not what was written. What was acknowledged of them is remembered (`#streams`), but they count for nothing, neither here nor for others,
@@ -295,9 +297,12 @@ export class Replica {
     );
   }
 
-  /** A snapshot that a crash interrupted goes on. @returns false when this node does not keep the partition any more */
+  /** A snapshot that a crash interrupted goes on. @returns false when this node does not keep the partition any more: what is there of it is to be dropped */
   takesUp(partition: Partition): boolean {
-    if (!this.#members.keepsAs(partition, "replica")) return false;
+    if (!this.#members.keepsAs(partition, "replica")) {
+      this.#leaving.add(`heads/${partition}`);
+      return false;
+    }
     this.#fetching.add(partition);
     return true;
   }
@@ -410,12 +415,6 @@ export class Replica {
     if (this.#standing === "counting") for (const peer of this.#members.peers()) if (peer.version >= 2) this.#tellAllOnce(peer, effects);
   }
 
-  #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
-    for (const peer of this.#members.peers())
-      for (const told of ["heads", "marks"] as const)
-        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
-  }
-
   /** What a witness's sealed rows are kept for is over once every full replica holds all it has marked: then they go, the bad ones too. */
   #reviewDamagedMarks(effects: Effect[]): void {
     for (const [partition, kinds] of [...this.#damaged]) {
@@ -480,13 +479,17 @@ export class Replica {
   }
 
   /** A copy that nobody needed here any more is deleted. */
-  dropped(partition: Partition, kind: Kind): Effect[] {
+  dropped(partition: Partition, kind: Kind, now: number): Effect[] {
+    this.#now = now;
     const effects: Effect[] = [];
+    this.#leaving.delete(`${kind}/${partition}`);
     this.#streams[kind].replace(partition, []);
     if (kind === "heads") this.#fetching.delete(partition);
     // Should it become a witness of the partition again, it has forgotten nothing yet.
     if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
     this.#noLongerDamaged(partition, kind, effects);
+    // It may be listed for the partition again.
+    this.#catchUpWithAll(kind, partition, effects);
     return effects;
   }
 
@@ -533,7 +536,7 @@ export class Replica {
         ),
       ];
     // What is numbered beside a copy on its way would be replaced by it, and the number given again (P4).
-    if (this.#fetching.has(partition))
+    if (this.#isMoving("heads", partition))
       return [refusal(request, "catching_up", "The partition is still on its way to this node. Nothing was written; another node takes it.")];
     const hlc = tickHlc(this.#highWater, proposal.wall);
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.heads.stagedFrontier(partition) };
@@ -1035,7 +1038,7 @@ export class Replica {
       effects.push(forkNote(delta, peer));
       return false;
     }
-    if (kind === "heads" && this.#fetching.has(partition)) return false;
+    if (this.#isMoving(kind, partition)) return false;
     // A floor whose frontier is not held is a gap: what it covers comes first.
     const missing = kind === "heads" ? missingForFloor(delta, this.#streams.heads.stagedFrontier(partition)) : [];
     if (missing.length > 0) {
@@ -1280,9 +1283,19 @@ export class Replica {
   }
 
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
-    if (!this.#keepsIn(partition, kind) || this.#damaged.has(partition)) return;
-    if (kind === "heads" && this.#fetching.has(partition)) return;
+    if (!this.#keepsIn(partition, kind) || this.#damaged.has(partition) || this.#isMoving(kind, partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
+  }
+
+  #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
+    for (const peer of this.#members.peers())
+      for (const told of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
+  }
+
+  /** Another copy is on its way here, or this one on its way out: nothing is put into it. */
+  #isMoving(kind: Kind, partition: Partition): boolean {
+    return this.#leaving.has(`${kind}/${partition}`) || (kind === "heads" && this.#fetching.has(partition));
   }
 
   /** Connected members that hold, or keep sealed, what follows; full replicas first, damaged copies last: what can be read of them may be all there is. */
@@ -1364,7 +1377,8 @@ export class Replica {
       for (const partition of this.#streams[kind].partitions()) {
         if (this.#keepsIn(partition, kind)) continue;
         const frontier = new Map(this.#streams[kind].durableFrontier(partition));
-        if (holdsAll(groupOf(this.layout, partition), partition, frontier, this.#handoverWorld())) effects.push({ type: "drop", partition, kind });
+        const heldThere = holdsAll(groupOf(this.layout, partition), partition, frontier, this.#handoverWorld());
+        if (heldThere && this.#streams[kind].isFlushed(partition)) this.#drop(kind, partition, effects);
         else waiting.push({ kind, partition });
       }
     // In turns: some may wait for long.
@@ -1374,6 +1388,13 @@ export class Replica {
     for (const { kind, partition } of turn)
       for (const member of groupOf(this.layout, partition).members)
         if (this.#members.isConnected(member.writer)) this.#offer(member.node, partition, kind, effects);
+  }
+
+  /** What is told from now on, under a version that lists this node for the partition again too, leaves the copy out: it will not be there. */
+  #drop(kind: Kind, partition: Partition, effects: Effect[]): void {
+    this.#leaving.add(`${kind}/${partition}`);
+    this.#streams[kind].replace(partition, []);
+    effects.push({ type: "drop", partition, kind });
   }
 
   /** Tells what there is to be had here, and asks how much of it the member holds. The frontier of an ask is taken for heads: a mark is no copy (P1). */

@@ -25,7 +25,7 @@ export class Faults {
   readonly #scheduler: Scheduler;
   readonly #rng: Rng;
   readonly #federation: Federation;
-  readonly #operator: Operator | undefined;
+  readonly #operators: Partial<Record<FaultKind, Operator>>;
   #strikes: { readonly node: SimNode; readonly effect: NonNullable<Fault["effect"]>; left: number; readonly fault: Fault; readonly rng: Rng }[] = [];
   readonly #copies = new Map<SimNode, DiskCopy>();
   #twins: SimNode[] = [];
@@ -37,12 +37,12 @@ export class Faults {
   /** A node dies at this effect of its own: just before it, when it is under way nowhere yet. */
   onStrike: (node: SimNode, what: EffectOn) => void = () => {};
 
-  constructor(scheduler: Scheduler, rng: Rng, federation: Federation, disksLost: boolean, operator?: Operator) {
+  constructor(scheduler: Scheduler, rng: Rng, federation: Federation, disksLost: boolean, operators: Partial<Record<FaultKind, Operator>> = {}) {
     this.#scheduler = scheduler;
     this.#rng = rng;
     this.#federation = federation;
     this.#disksLost = disksLost;
-    this.#operator = operator;
+    this.#operators = operators;
   }
 
   start(faults: readonly Fault[]): void {
@@ -95,8 +95,10 @@ export class Faults {
       this.#lasts(kind, [node], lastsMs, () => {
         if (node.generation === generation) this.#federation.resume(node);
       });
-    } else if (kind === "operate") this.#operator?.act(fault, node);
-    else return false;
+    } else if (this.#operators[kind] !== undefined) {
+      this.#instant(kind, [node]);
+      this.#operators[kind].act(fault, node);
+    } else return false;
     return true;
   }
 
@@ -165,6 +167,8 @@ export class Faults {
    */
   #mayLose(node: SimNode): boolean {
     const { nodes } = this.#federation;
+    // What a node held that was shut out is given up: that is one disk already.
+    if (nodes.some(({ revoked }) => revoked)) return false;
     if (this.#disksLost) return node !== nodes.at(-1);
     const isWhole = ({ process, disk }: SimNode): boolean => process?.engine.replica?.damagedCopies().length === 0 && !disk.lies;
     const counts = ({ process }: SimNode): boolean => process?.engine.replica?.standing === "counting";
@@ -219,7 +223,7 @@ export class Faults {
   }
 
   #clone(node: SimNode): void {
-    if (this.#twins.length > 0 || node.disk.lies) return;
+    if (this.#twins.length > 0 || node.revoked || node.disk.lies) return;
     this.#note(`${node.name}'s disk is copied into a second machine, and both run`);
     this.#instant("clone", [node]);
     const twin = this.#federation.clone(node);

@@ -1,9 +1,11 @@
-import { createKeyring, type Keyring } from "../../crypto/keyring.ts";
+import { createKeyring } from "../../crypto/keyring.ts";
 import { Engine, type EngineSettings } from "../../node/engine.ts";
 import { ApiError } from "../../node/errors.ts";
 import type { Call, GraphIndex, Log, Meter, Outcome, Router } from "../../node/ports.ts";
+import { Revocations } from "../../node/revocations.ts";
 import { createRouter } from "../../node/router.ts";
 import { type Scrub, scrubOf } from "../../node/scrub.ts";
+import { SecretAdmin } from "../../node/secret-admin.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
 import type { NodeId } from "../../protocol/ids.ts";
@@ -25,6 +27,8 @@ interface Process {
   readonly engine: Engine;
   readonly scrub: Scrub;
   readonly router: Router;
+  readonly secrets: SecretAdmin;
+  readonly revocations: Revocations;
   readonly monotonic: () => number;
 }
 
@@ -37,6 +41,10 @@ export interface SimNode {
   readonly disk: SimDisk;
   readonly clock: WallClock;
   readonly pause: Pause;
+  /** FEDERATION_SECRET, as its next process will have it. */
+  secrets: readonly string[];
+  /** An operator has shut it out. */
+  revoked: boolean;
   /** Between start and crash, also while it is still opening its store. */
   running: boolean;
   /** Counts its processes; whatever an older one still had to do never happens. */
@@ -67,7 +75,8 @@ export class Federation {
   readonly #rng: Rng;
   readonly #profile: Profile;
   readonly #registry: Registry;
-  readonly #keyring: Keyring = createKeyring([SECRET]);
+  /** While the secret is replaced: the one that is to stay. A machine that is bought meanwhile knows both. */
+  freshSecret: string | undefined;
   readonly #firstMembers: readonly string[];
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
   onEffect: (node: SimNode, at: EffectAt, what: EffectOn) => void = () => {};
@@ -96,6 +105,7 @@ export class Federation {
       },
       onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
+    this.network.mayMeet = (a, b) => this.#meet(this.#hosts.get(a), this.#hosts.get(b));
     this.#firstMembers = Array.from({ length: profile.nodeCount }, (_, place) => NAMES[place] ?? `member-${place + 1}`);
     for (const name of this.#firstMembers) this.addNode(name);
   }
@@ -112,6 +122,8 @@ export class Federation {
       disk: new SimDisk(this.#scheduler, rng.fork("disk"), this.#profile.disk, pause),
       clock: new WallClock(this.#scheduler, Math.round(rng.between(-error, error)), rng.between(0.999, 1.001)),
       pause,
+      secrets: twinOf?.secrets ?? this.nodes.find(({ revoked }) => !revoked)?.secrets ?? [SECRET],
+      revoked: false,
       running: false,
       generation: 0,
       process: undefined,
@@ -153,6 +165,24 @@ export class Federation {
     const twin = this.addNode(`${node.name}-twin`, node);
     twin.disk.restore(node.disk.copy());
     return twin;
+  }
+
+  /** What only this node holds may be gone: an operator decided so. */
+  losesFor(_node: SimNode): void {
+    this.#registry.disksLost = true;
+  }
+
+  /** Public id of a secret. */
+  idOf(secret: string): string {
+    return createKeyring([secret]).ids[0] as string;
+  }
+
+  /** Who was shut out is switched off. */
+  retireRevoked(): void {
+    for (const node of this.nodes.filter(({ revoked }) => revoked)) {
+      this.crash(node, "kill");
+      this.remove(node);
+    }
   }
 
   /** The machine is gone for good; it must have crashed. */
@@ -241,12 +271,12 @@ export class Federation {
 
   /** Every node runs, and knows its layout. */
   get formed(): boolean {
-    return this.nodes.every((node) => node.process?.engine.layout !== undefined);
+    return this.nodes.every((node) => node.revoked || node.process?.engine.layout !== undefined);
   }
 
   /** Every node has compared with others what it was told, and counts. */
   get counting(): boolean {
-    return this.nodes.every((node) => node.process?.engine.replica?.standing === "counting");
+    return this.nodes.every((node) => node.revoked || node.process?.engine.replica?.standing === "counting");
   }
 
   #on(host: NodeId): SimNode {
@@ -288,9 +318,10 @@ export class Federation {
       return snapshot();
     };
     const network = this.network.join(node.id);
+    const keyring = createKeyring(node.secrets);
     const engine = new Engine({
       store,
-      federation: { network, keyring: this.#keyring },
+      federation: { network, keyring },
       node: network.self,
       index: NO_INDEX,
       system,
@@ -306,14 +337,48 @@ export class Federation {
       index: NO_INDEX,
       meter: NO_METER,
       self: network.self,
-      keyring: this.#keyring,
+      keyring,
       accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });
+    const revocations = new Revocations({
+      engine,
+      router: () => router,
+      connected: () => network.connected(),
+      disconnect: (peer) => this.network.disconnect(node.id, peer),
+    });
+    const secrets = new SecretAdmin({
+      engine,
+      self: network.self,
+      router,
+      layout: { apply: () => Promise.reject(new Error("the simulator's operator asks the queue")) },
+      revocations,
+      secretIds: (peer) => (network.connected().includes(peer) ? this.#processAt(peer)?.engine.secretIds : undefined),
+    });
     this.#know(engine.writer, node.name);
     const scrub = scrubOf(engine, NO_METER, (error) => this.#died(node, generation, error));
-    node.process = { engine, scrub, router, monotonic: () => system.monotonic() };
+    node.process = { engine, scrub, router, secrets, revocations, monotonic: () => system.monotonic() };
+    // The order of node/node.ts.
     await engine.start();
+    await revocations.load();
+    if (!alive()) return;
+    revocations.start();
+    await secrets.load();
+    if (!alive()) return;
+    this.network.open(node.id);
+  }
+
+  #processAt(id: NodeId): Process | undefined {
+    return this.nodes.find((node) => node.process?.engine.node === id)?.process;
+  }
+
+  /** As admission has it: a secret in common, and neither has shut the other out. */
+  #meet(one: SimNode | undefined, other: SimNode | undefined): boolean {
+    if (one === undefined || other === undefined) return true;
+    const [a, b] = [one.process, other.process];
+    if (a === undefined || b === undefined) return true;
+    if (a.revocations.isRevoked(b.engine.node) || b.revocations.isRevoked(a.engine.node)) return false;
+    return a.engine.secretIds.some((id) => b.engine.secretIds.includes(id));
   }
 
   #know(writer: string, name: string): void {

@@ -385,7 +385,7 @@ describe("a copy that is dropped", () => {
     const world = written();
     world.damage("bob", PARTITION, "heads");
     const site = world.at("bob");
-    world.do(site, site.replica.dropped(PARTITION, "heads"));
+    world.do(site, site.replica.dropped(PARTITION, "heads", world.now));
     expect([site.replica.damagedCopies(), site.disk.damaged]).toEqual([[], []]);
   });
 

@@ -26,7 +26,17 @@ const fresh = { name: "bob", node: "node-of-bob" as NodeId, incarnation: "0b".re
 
 function step(facts: Partial<Facts>): StewardStep | undefined {
   const { writer } = member("alice");
-  return stewardStep({ layout: first, self: writer, leads: true, queue: [], copied: false, transferred: false, fresh: undefined, ...facts });
+  return stewardStep({
+    layout: first,
+    self: writer,
+    leads: true,
+    queue: [],
+    copied: false,
+    transferred: false,
+    revoked: new Set(),
+    fresh: undefined,
+    ...facts,
+  });
 }
 /** The proposed version in words, and that voters would accept it as a step. */
 function proposed(facts: Partial<Facts>): string | undefined {
@@ -55,6 +65,19 @@ describe("the steward of the layout", () => {
     expect(proposed({ layout: both, queue, transferred: true })).toBe("done");
     // Also when the queue has forgotten what is under way.
     expect(proposed({ layout: adding, queue: [], copied: true })).toBe("joint");
+  });
+
+  it("lets nobody join who is revoked: not from the queue, and not while it joins", () => {
+    const revoked = new Set(["node-of-dave" as NodeId]);
+    const second = change("c2", { op: "remove", name: "carol", drain: true });
+    expect(step({ queue: [change("c1"), second], revoked })).toEqual({ finish: "c1", outcome: "refused", reason: "the node is revoked" });
+    for (const layout of [adding, both]) {
+      expect(proposed({ layout, queue: [change("c1"), second], copied: true, transferred: true, revoked })).toBe("stopped");
+      expect(proposed({ layout, queue: [change("c1"), second], copied: true, transferred: true })).not.toBe("stopped");
+    }
+    expect(step({ layout: stopped(adding), queue: [change("c1"), second], revoked })).toMatchObject({ finish: "c1", outcome: "stopped" });
+    // A member that is shut out is taken out by a change as any other.
+    expect(proposed({ queue: [second], revoked: new Set(["node-of-carol" as NodeId]) })).toBe("staged");
   });
 
   it("finishes the change that is done, and only then stages the next", () => {
