@@ -5,7 +5,7 @@
 
 import { Consensus, type ConsensusEffect } from "../protocol/consensus.ts";
 import { decodeConsensusMessage, encodeConsensusMessage } from "../protocol/consensus-message.ts";
-import type { Incarnation, NodeId, WriterId } from "../protocol/ids.ts";
+import { type Incarnation, type NodeId, SYSTEM_PARTITION, type WriterId } from "../protocol/ids.ts";
 import { type Layout, layoutTag, type Member, votersOf } from "../protocol/layout.ts";
 import type { Replica } from "../protocol/replica.ts";
 import { stewardStep } from "../protocol/steward.ts";
@@ -89,7 +89,8 @@ export class Changing {
   #look(): void {
     const { replica, queue, writer, links } = this.#o;
     const { layout } = replica;
-    const counting = new Set(replica.counting());
+    // Whose copy of the queue is damaged does not lead.
+    const counting = new Set(replica.countingIn(SYSTEM_PARTITION));
     const speakOfIt = votersOf(layout).every((member) => (links.peer(member.node)?.version ?? 2) >= 2);
     const leads = votersOf(layout).find((member) => counting.has(member.writer))?.writer === writer;
     const handedOver = layout.next !== undefined && replica.notHandedOver().length === 0;

@@ -34,6 +34,16 @@ export interface PartitionStatus {
   readonly fingerprint: string | null;
 }
 
+export interface DamagedStatus {
+  readonly partition: number;
+  readonly role: "replica" | "witness";
+  /**
+   * copying: a whole one is on its way from another replica. waiting: no replica is connected that holds all that was acknowledged here (replica), or some
+   * lack what was kept for them (witness). Either way the copy counts for nothing. only_copy: there is no other, it stays in service.
+   */
+  readonly state: "copying" | "waiting" | "only_copy";
+}
+
 export interface MemberStatus {
   readonly id: string;
   readonly name: string;
@@ -168,6 +178,8 @@ export interface FederationStatus {
   readonly in_doubt_total: number;
   /** Partitions that are on their way here as snapshots. */
   readonly copying: number;
+  /** Copies on this disk that are not what was written. */
+  readonly damaged: readonly DamagedStatus[];
   readonly partitions: readonly PartitionStatus[];
 }
 

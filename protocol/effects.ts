@@ -30,6 +30,13 @@ export type Refusal =
   | "not_replica"
   | "too_large";
 
+/** A copy here whose rows are not what was written. */
+export interface DamagedCopy {
+  readonly partition: Partition;
+  /** heads: of a full replica. marks: of a witness. */
+  readonly kind: "heads" | "marks";
+}
+
 export interface Done {
   readonly level: Level;
   readonly tally: Tally;
@@ -69,6 +76,10 @@ export type Effect =
   | { readonly type: "conflict"; readonly peer: NodeId; readonly version: number }
   /** Take the partition from another replica as a snapshot, in the place of whatever is here, then say `fetched`. */
   | { readonly type: "fetch"; readonly partition: Partition }
+  /** Nobody else has a full copy any more: stop replacing this one, unless that has begun, then say `kept`. */
+  | { readonly type: "keep"; readonly partition: Partition }
+  /** Persist that these copies count for nothing, and no others. */
+  | { readonly type: "damaged"; readonly copies: readonly DamagedCopy[] }
   /** This copy is in no group any more, and others hold all of it. Delete it. */
   | { readonly type: "drop"; readonly partition: Partition; readonly kind: "heads" | "marks" }
   | {

@@ -70,6 +70,7 @@ const Status = Type.Object({
   clock_ahead_ms: Type.Unsafe<number | null>({ type: ["number", "null"] }),
   in_doubt_total: Type.Integer(),
   copying: Type.Integer(),
+  damaged: Type.Array(Type.Object({ partition: Type.Integer(), role: Text, state: Text })),
   partitions: Type.Array(
     Type.Object({
       partition: Type.Integer(),

@@ -10,6 +10,7 @@
  * | `!formation` | state of formation.ts |
  * | `!vote` | state of consensus.ts |
  * | `!counted` | the incarnation that has begun to count |
+ * | `!damaged` | copies of which some rows are not what was written: partition, and whether as a witness |
  * | `!clock` | highest clock value stored |
  * | `!peers` | address book |
  * | `!secrets` | public ids of this node's secrets, and since when it has known each |
@@ -35,7 +36,7 @@ import { crc32 } from "node:zlib";
 import { KIND_CODES } from "../../protocol/graph/record.ts";
 import type { Kind } from "../../protocol/graph/records.ts";
 import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
-import { StoreError } from "./store-error.ts";
+import { type Place, StoreError } from "./store-error.ts";
 
 export const STORE_FORMAT = 1;
 
@@ -47,6 +48,7 @@ export const META = {
   formation: "!formation",
   vote: "!vote",
   counted: "!counted",
+  damaged: "!damaged",
   clock: "!clock",
   peers: "!peers",
   revoked: "!revoked",
@@ -168,7 +170,15 @@ export function unprotect(key: string, value: Uint8Array): Uint8Array {
     throw new StoreError(
       "CORRUPT",
       `a stored value does not match its checksum (${key.slice(0, 40)}); replace this node's disk, its peers hold the data`,
+      undefined,
+      placeOf(key),
     );
   }
   return payload;
+}
+
+function placeOf(key: string): Place | undefined {
+  const partition = partitionAt(key);
+  if (isOfReplica(key, partition)) return { partition, holding: "replica" };
+  return isOfWitness(key, partition) ? { partition, holding: "witness" } : undefined;
 }

@@ -4,6 +4,7 @@ import { ApiError } from "../../node/errors.ts";
 import type { Call, GraphIndex, Log, Meter, Outcome, Router } from "../../node/ports.ts";
 import { Revocations } from "../../node/revocations.ts";
 import { createRouter } from "../../node/router.ts";
+import { type Scrub, scrubOf } from "../../node/scrub.ts";
 import { SecretAdmin } from "../../node/secret-admin.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
@@ -24,6 +25,7 @@ const SECRET = "a secret that only the simulator knows";
 /** One run of a node's program, from its start to its crash. */
 interface Process {
   readonly engine: Engine;
+  readonly scrub: Scrub;
   readonly router: Router;
   readonly secrets: SecretAdmin;
   readonly revocations: Revocations;
@@ -150,6 +152,12 @@ export class Federation {
     this.#registry.disksLost = true;
     this.#registry.highWaters.replaced(node.name);
     return node.disk.rotLog(rng);
+  }
+
+  /** Its operator has every copy on its disk read again. */
+  scrub(node: SimNode): void {
+    this.#scheduler.note(`${node.name} reads all its copies again`);
+    void node.process?.scrub.round();
   }
 
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
@@ -348,7 +356,8 @@ export class Federation {
       secretIds: (peer) => (network.connected().includes(peer) ? this.#processAt(peer)?.engine.secretIds : undefined),
     });
     this.#know(engine.writer, node.name);
-    node.process = { engine, router, secrets, revocations, monotonic: () => system.monotonic() };
+    const scrub = scrubOf(engine, NO_METER, (error) => this.#died(node, generation, error));
+    node.process = { engine, scrub, router, secrets, revocations, monotonic: () => system.monotonic() };
     // The order of node/node.ts.
     await engine.start();
     await revocations.load();

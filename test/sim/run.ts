@@ -275,6 +275,7 @@ function unrest(federation: Federation): string | undefined {
   for (const node of members) {
     const standing = node.process?.engine.replica?.standing;
     if (standing !== "counting") return `${node.name} is ${standing ?? "down"}`;
+    if (node.disk.lies) return `${node.name}'s disk lies`;
     if (node.disk.busy) return `${node.name}'s disk is busy`;
     for (const [key, value] of node.disk.contents()) {
       if (key.startsWith("s/")) return `${node.name} keeps ${key}`;

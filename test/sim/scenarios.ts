@@ -4,6 +4,7 @@
  */
 import { ApiError } from "../../node/errors.ts";
 import { INTERVAL_DELTAS_MAX } from "../../protocol/limits.ts";
+import { DAMAGE_SCENARIOS } from "./damage-scenarios.ts";
 import type { SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { LAYOUT_SCENARIOS } from "./layout-scenarios.ts";
@@ -268,6 +269,7 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   ...LAYOUT_SCENARIOS,
+  ...DAMAGE_SCENARIOS,
 ];
 
 /** alice hears every yes, adopts, and loses her disk before anybody hears of it: what the others accepted is all that is left of layout 1. */

@@ -59,6 +59,7 @@ const status: FederationStatus = {
   clock_ahead_ms: 12,
   in_doubt_total: 2,
   copying: 0,
+  damaged: [],
   partitions: [
     { partition: 1, role: "replica", replicas: [], witnesses: [], frontier: {}, held_deltas: 0, fingerprint: "ab" },
     { partition: 2, role: "witness", replicas: [], witnesses: [], frontier: {}, held_deltas: 1, fingerprint: null },
@@ -106,6 +107,23 @@ test("what moves, what conflicts and what does not count yet is said", () => {
   expect(drawn).toContain("2 partitions short of copies");
   expect(drawn).toContain("99.99 % of what is known is here");
   expect(drawn).toContain("1 partition on the way here.");
+});
+
+test("damaged copies are named, by what is done about them", () => {
+  const drawn = drawStatus({
+    ...status,
+    damaged: [
+      { partition: 3, role: "replica", state: "copying" },
+      { partition: 4, role: "witness", state: "waiting" },
+      { partition: 9, role: "replica", state: "waiting" },
+      { partition: 256, role: "replica", state: "only_copy" },
+    ],
+  });
+  expect(drawn.split("\n").filter((line) => line.startsWith("DAMAGED"))).toEqual([
+    "DAMAGED copies of partitions on this disk: 3 (replica); a whole one is on its way from another replica.",
+    "DAMAGED copies of partitions on this disk: 4 (witness), 9 (replica); none that holds all of it can be had yet, see the runbook.",
+    "DAMAGED copies of partitions on this disk: 256 (replica); there is no other: what cannot be read of them is lost.",
+  ]);
 });
 
 test("a node that waits for layout 1 names whom it waits for", () => {

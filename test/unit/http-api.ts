@@ -168,6 +168,7 @@ export const STATUS: FederationStatus = {
   clock_ahead_ms: 0,
   in_doubt_total: 0,
   copying: 0,
+  damaged: [],
   partitions: [
     { partition: 7, role: "replica", replicas: ["alice", "bob"], witnesses: ["carol"], frontier: { w: 4 }, held_deltas: 0, fingerprint: null },
   ],
