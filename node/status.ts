@@ -145,6 +145,10 @@ export interface FederationStatus {
   readonly quorum: {
     /** Every partition this node knows of can reach its quorum from here. */
     readonly available: boolean;
+    /** Of the 256: those that cannot, and are written and read at `one` only. */
+    readonly unavailable: number;
+    /** The system partition can: keys and the layout can be changed. */
+    readonly system: boolean;
     /** Partitions whose group is shorter than 2 RF - 1, and why this may be fine (fewer members than that). */
     readonly short_groups: number;
     /** Partitions with data here of which fewer full replicas than the factor are connected and hold all that is known. */

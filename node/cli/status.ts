@@ -79,13 +79,17 @@ function health(status: FederationStatus): string {
       : [
           `Layout ${layout?.version} is ${moving.phase}: ${moving.partitions_total - moving.partitions_left} of ${moving.partitions_total} partitions are with the owners to come.`,
         ]),
-    `Quorum ${quorum.available ? "is available" : "is NOT available"}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}${quorum.short_copies === 0 ? "" : `; ${counted(quorum.short_copies, "partition")} short of copies`}.`,
+    `Quorum ${quorum.available ? "is available" : `is NOT available for ${without(quorum)}`}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}${quorum.short_copies === 0 ? "" : `; ${counted(quorum.short_copies, "partition")} short of copies`}.`,
     `Here, of the partitions with data: replica of ${replicas}, witness of ${partitions.length - replicas} (keeping ${counted(witness.held_deltas, "delta")}${waits === "" ? "" : `: ${waits}`}).`,
     `Replication: ${percent(completeness)} % of what is known is here; oldest waiting delta ${lag.toFixed(1)} s.${copying === 0 ? "" : ` ${counted(copying, "partition")} on the way here.`}`,
     ...(status.clock_ahead_ms === null
       ? []
       : [`Clock: ${aside(status.clock_ahead_ms)} its peers'; answered in doubt since the start: ${status.in_doubt_total}.`]),
   ].join("\n");
+}
+
+function without({ unavailable, system }: FederationStatus["quorum"]): string {
+  return [unavailable === 0 ? [] : `${unavailable} of 256 partitions`, system ? [] : "changes of keys and the layout"].flat().join(", nor for ");
 }
 
 /** 100 only when it is all. */
