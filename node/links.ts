@@ -133,8 +133,9 @@ export class Links {
     }
     const theirs = verified.header.federation;
     if (theirs !== null && federation !== null && theirs !== federation) {
-      const name = verified.message.type === "hello" ? { name: verified.message.name } : {};
-      this.refuse(from, "FOREIGN", OTHER_FEDERATION, { ...name, federation: theirs });
+      const hello = verified.message.type === "hello" ? verified.message : undefined;
+      if (hello !== undefined) this.#strangers.set(from, writerIdOf(from, hello.incarnation) as WriterId);
+      this.refuse(from, "FOREIGN", OTHER_FEDERATION, { ...(hello && { name: hello.name }), federation: theirs }, theirs);
       return;
     }
     // A live push comes from its own writer; what a member stored of others comes as repair.
@@ -181,11 +182,11 @@ export class Links {
     if (known === undefined || known.writer !== writer) this.#options.onPeer(peer, true);
   }
 
-  /** Counts what a peer sent and should not have, says so in one line a peer and reason, and tells the peer. */
-  refuse(from: NodeId, code: string, detail: string, facts: object = {}): void {
+  /** Counts what a peer sent and should not have, says so in one line a peer (or what else it is about) and reason, and tells the peer. */
+  refuse(from: NodeId, code: string, detail: string, facts: object = {}, about: string = from): void {
     this.#options.meter.count("connection_error", 1, code.toLowerCase());
     this.#because(from, detail);
-    if (!this.#note(`${from}/${code}`, { peer: from, code, detail, ...facts }, "a peer's message was refused")) return;
+    if (!this.#note(`${about}/${code}`, { peer: from, code, detail, ...facts }, "a peer's message was refused")) return;
     this.send(from, { type: "refused", code, detail });
   }
 
