@@ -102,7 +102,7 @@ export class FederationView {
         standing: this.#engine.replica?.standing ?? "unlisted",
         asks_to_join: this.#self.asksToJoin(),
         secret_ids: this.#engine.secretIds,
-        zone: settings.zone,
+        zone: this.#member()?.zone ?? settings.zone,
         version: this.#self.version,
         protocol_version: PROTOCOL_VERSION,
       },
@@ -162,6 +162,12 @@ export class FederationView {
     const quorum = this.#quorum();
     const redundancy = layout === undefined || layout.members.length === 1 ? "single" : quorum.short_groups > 0 ? "short" : "full";
     return { ready: reasons.length === 0, reasons, quorum: quorum.available, redundancy };
+  }
+
+  /** This node as the layout lists it. */
+  #member(): Member | undefined {
+    const { layout, writer } = this.#engine;
+    return layout === undefined ? undefined : votersOf(layout).find((member) => member.writer === writer);
   }
 
   #role(): FederationStatus["node"]["role"] {

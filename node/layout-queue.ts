@@ -133,7 +133,8 @@ export class LayoutQueue {
         deadline: system.monotonic() + FINISH_MS,
         wall: system.now(),
       })
-      .catch((error: Error) => log.warn({ change: id, error: error.message }, "what came of a change could not be written; it is tried again"))
+      // Right after a layout changed few have reported under it: the next look finds more.
+      .catch((error: Error) => log.debug({ change: id, error: error.message }, "what came of a change could not be written; it is tried again"))
       .finally(() => this.#finishing.delete(id));
   }
 }

@@ -129,6 +129,7 @@ export interface FederationStatus {
     readonly asks_to_join: boolean;
     /** Public ids of the secrets it knows, the one it seals with first. */
     readonly secret_ids: readonly string[];
+    /** As the layout has it; of a node in no layout what it was started with. */
     readonly zone: string;
     readonly version: string;
     readonly protocol_version: number;
