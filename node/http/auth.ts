@@ -143,8 +143,8 @@ export class Auth {
     }
     const facts = await find("one");
     // A key made a moment ago on another node may not be here yet, and one that was revoked may have been so for long.
-    if (facts === null || begun - this.#confirmedAt > CUT_OFF_MS) return this.#behindBarrier(find, begun);
-    return { facts, confirmed: false };
+    if (facts !== null && begun - this.#confirmedAt <= CUT_OFF_MS) return { facts, confirmed: false };
+    return this.#behindBarrier(find, begun).catch((error: unknown) => Promise.reject(facts === null ? error : cutOff(error)));
   }
 
   async #behindBarrier(find: Find, begun: number, deadline?: number): Promise<Found> {
@@ -152,6 +152,12 @@ export class Auth {
     this.#confirmedAt = begun;
     return { facts, confirmed: true };
   }
+}
+
+function cutOff(error: unknown): unknown {
+  if (!(error instanceof ApiError) || error.status !== 503) return error;
+  const sentence = `This node has reached no majority for ${CUT_OFF_MS / 1000} s, so it cannot know whether your API key still holds.`;
+  return new ApiError("no_quorum", sentence, { cause: error });
 }
 
 interface Found {
