@@ -1,6 +1,6 @@
 /**
  * What stands in front of a cluster: an HTTP reverse proxy with one address, which passes on requests for a WebSocket by their path, and nothing else. It can
- * be cut, as the line to it is: then nothing arrives any more, in neither direction, and no end is told.
+ * be cut off from some callers, as the line between them is: then nothing of theirs arrives any more, in neither direction, and no end is told.
  */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import { connect, type Socket } from "node:net";
@@ -25,8 +25,10 @@ export class Ingress {
   refused = 0;
   readonly #options: IngressOptions;
   readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
-  #cut = false;
+  /** Callers and what they were given, with the caller's address. */
+  readonly #sockets = new Map<Socket, string>();
+  /** How addresses begin from which nothing arrives. */
+  #cut: string | undefined;
   /** Run when the line is whole again. */
   #waiting: (() => void)[] = [];
 
@@ -41,8 +43,9 @@ export class Ingress {
       socket.destroy();
     });
     this.#server.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-      this.#sockets.add(socket.once("close", () => this.#sockets.delete(socket)).on("error", () => undefined));
-      this.#whole(() => this.#pass(request, socket, head));
+      const caller = socket.remoteAddress ?? "";
+      this.#keep(socket, caller);
+      this.#whole(caller, () => this.#pass(request, socket, head, caller));
     });
   }
 
@@ -56,56 +59,66 @@ export class Ingress {
     return (this.#server.address() as { port: number }).port;
   }
 
-  cut(): void {
-    this.#cut = true;
-    for (const socket of this.#sockets) socket.pause();
+  /** @param from how the addresses of those begin who are cut off */
+  cut(from: string): void {
+    this.#cut = from;
+    for (const [socket, caller] of this.#sockets) if (this.#isCut(caller)) socket.pause();
   }
 
   heal(): void {
-    this.#cut = false;
-    for (const socket of this.#sockets) socket.resume();
+    this.#cut = undefined;
+    for (const socket of this.#sockets.keys()) socket.resume();
     for (const run of this.#waiting.splice(0)) run();
   }
 
   async stop(): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
     this.#server.closeAllConnections();
     await new Promise((done) => this.#server.close(done));
   }
 
-  #whole(run: () => void): void {
-    if (this.#cut) this.#waiting.push(run);
+  #isCut(caller: string): boolean {
+    return this.#cut !== undefined && caller.startsWith(this.#cut);
+  }
+
+  #whole(caller: string, run: () => void): void {
+    if (this.#isCut(caller)) this.#waiting.push(run);
     else run();
   }
 
-  #pass(request: IncomingMessage, caller: Socket, head: Buffer): void {
-    if (caller.destroyed) return;
+  #keep(socket: Socket, caller: string): void {
+    this.#sockets.set(socket, caller);
+    socket.once("close", () => this.#sockets.delete(socket)).on("error", () => undefined);
+  }
+
+  #pass(request: IncomingMessage, socket: Socket, head: Buffer, caller: string): void {
+    if (socket.destroyed) return;
     const path = request.url ?? "/";
     const backend = this.#options.route(path);
     if (backend === undefined || request.headers.upgrade?.toLowerCase() !== "websocket") {
       this.refused++;
-      caller.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n");
+      socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n");
       return;
     }
     this.passed.set(path, (this.passed.get(path) ?? 0) + 1);
     const { from } = this.#options;
     const target = connect({ ...backend, ...(from === undefined ? {} : { localAddress: from }) });
-    this.#sockets.add(target.once("close", () => this.#sockets.delete(target)).on("error", () => undefined));
+    this.#keep(target, caller);
     const headers = request.rawHeaders.flatMap((name, at, all) => (at % 2 === 0 ? [`${name}: ${all[at + 1]}`] : []));
     target.write(`${request.method} ${path} HTTP/1.1\r\n${headers.join("\r\n")}\r\n\r\n`);
     target.write(head);
     for (const [one, other] of [
-      [caller, target],
-      [target, caller],
+      [socket, target],
+      [target, socket],
     ] as const) {
       one.on("data", (bytes: Buffer) => {
         if (!other.write(bytes)) one.pause();
       });
       other.on("drain", () => {
-        if (!this.#cut) one.resume();
+        if (!this.#isCut(caller)) one.resume();
       });
       one.once("end", () => other.end());
-      one.once("close", () => this.#whole(() => other.destroy()));
+      one.once("close", () => this.#whole(caller, () => other.destroy()));
     }
   }
 }

@@ -5,7 +5,7 @@
 import { Socket, type TcpNetConnectOpts } from "node:net";
 import { pathToFileURL } from "node:url";
 
-/** Environment: the address to dial from, and how addresses begin that cannot be reached. */
+/** Environment: the address to dial from, and how addresses begin that cannot be reached, a comma between. */
 export interface OwnNetwork {
   readonly TEST_OWN_ADDRESS: string;
   readonly TEST_UNREACHABLE: string;
@@ -13,15 +13,16 @@ export interface OwnNetwork {
 export const OWN_NETWORK = ["--import", pathToFileURL(import.meta.filename).href] as const;
 
 const { TEST_OWN_ADDRESS: own, TEST_UNREACHABLE: unreachable } = process.env as Partial<OwnNetwork>;
-if (own !== undefined && unreachable !== undefined) live(own, unreachable);
+if (own !== undefined && unreachable !== undefined) live(own, unreachable.split(","));
 
-function live(address: string, elsewhere: string): void {
+function live(address: string, elsewhere: readonly string[]): void {
   const trueConnect = Socket.prototype.connect as (...given: unknown[]) => Socket;
   // `net.connect` hands its arguments on as one array, options first.
   Socket.prototype.connect = function (this: Socket, ...given: unknown[]): Socket {
     const options = (Array.isArray(given[0]) ? (given[0] as unknown[])[0] : given[0]) as Partial<TcpNetConnectOpts> | undefined;
-    if (typeof options?.port === "number") {
-      if (options.host?.startsWith(elsewhere) === true) {
+    // A path, of a pipe, is no network. A port may be a string.
+    if (options?.port !== undefined) {
+      if (elsewhere.some((start) => options.host?.startsWith(start))) {
         process.nextTick(() =>
           this.destroy(Object.assign(new Error(`connect ENETUNREACH ${options.host}:${options.port}`), { code: "ENETUNREACH" })),
         );

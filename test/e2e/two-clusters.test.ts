@@ -22,8 +22,15 @@ const MINUTE = 60_000;
 /** Spread over partitions: of some the first cluster has the witness, of others the second. */
 const TENANTS = Array.from({ length: 16 }, (_, index) => `tenant-${index}`);
 const NET = 1 + Math.floor(Math.random() * 200);
-/** A network of each cluster, and one in between. */
-const address = (network: "a" | "b" | "between", host: number): string => `127.${NET}.${{ a: 1, b: 2, between: 3 }[network]}.${host}`;
+type Cluster = "a" | "b" | "c";
+/** A network for each cluster, and one in between. */
+const NETWORKS: Readonly<Record<Cluster | "between", string>> = {
+  a: `127.${NET}.1.`,
+  b: `127.${NET}.2.`,
+  c: `127.${NET}.4.`,
+  between: `127.${NET}.3.`,
+};
+const address = (network: Cluster | "between", host: number): string => `${NETWORKS[network]}${host}`;
 
 const secret = randomBytes(32).toString("base64url");
 const dataDir = mkdtempSync(join(tmpdir(), "continuum-clusters-"));
@@ -34,9 +41,19 @@ let west: readonly Ingress[];
 let a: readonly NodeProcess[];
 let b: readonly NodeProcess[];
 let foreign: NodeProcess | undefined;
+/** In a third place: it dials both clusters, nobody dials it. */
+let third: NodeProcess | undefined;
 let watching: NodeJS.Timeout;
-const everybody = (): readonly NodeProcess[] => [...a, ...b];
+const everybody = (): readonly NodeProcess[] => [...a, ...b, ...(third === undefined ? [] : [third])];
 const logs = (): string => [...everybody(), ...(foreign === undefined ? [] : [foreign])].map((node) => node.logTail()).join("\n");
+/** Between the two clusters. */
+function cut(): void {
+  east.cut(NETWORKS.b);
+  for (const ingress of west) ingress.cut(NETWORKS.a);
+}
+function heal(): void {
+  for (const ingress of [east, ...west]) ingress.heal();
+}
 
 beforeAll(async () => {
   port = await freePort();
@@ -44,20 +61,20 @@ beforeAll(async () => {
   east = await Ingress.start({
     from: address("between", 1),
     route: (path) => {
-      const host = /^\/a-([1-3])$/.exec(path)?.[1];
+      const host = /^\/a-([1-4])$/.exec(path)?.[1];
       return host === undefined ? undefined : backend("a", Number(host));
     },
   });
   const host = address("between", 2);
   west = await Promise.all([1, 2, 3].map((node) => Ingress.start({ host, from: host, route: () => backend("b", node) })));
   a = [1, 2, 3].map((number) =>
-    nodeIn("a", number, `/dns4/localhost/tcp/${east.port}/ws/http-path/a-${number}`, {
+    nodeIn("a", number, `,/dns4/localhost/tcp/${east.port}/ws/http-path/a-${number}`, {
       FEDERATION_FIRST_MEMBERS: "a-1,a-2,a-3",
       FEDERATION_PEERS: [1, 2, 3].map((other) => address("a", other)).join(),
     }),
   );
   b = [1, 2, 3].map((number) =>
-    nodeIn("b", number, `/ip4/${host}/tcp/${west[number - 1]!.port}/ws`, {
+    nodeIn("b", number, `,/ip4/${host}/tcp/${west[number - 1]!.port}/ws`, {
       FEDERATION_AUTO_JOIN: "true",
       FEDERATION_PEERS: `/dns4/localhost/tcp/${east.port}/ws/http-path/a-1`,
     }),
@@ -74,12 +91,13 @@ afterAll(async () => {
   rmSync(dataDir, { recursive: true, force: true });
 });
 
-/** @param outside where the other cluster reaches it */
-function nodeIn(network: "a" | "b", number: number, outside: string, env: Readonly<Record<string, string>>): NodeProcess {
+/** @param outside where other clusters reach it */
+function nodeIn(network: Cluster, number: number, outside: string, env: Readonly<Record<string, string>>): NodeProcess {
   const name = `${network}-${number}`;
   const host = address(network, number);
-  const own: OwnNetwork = { TEST_OWN_ADDRESS: host, TEST_UNREACHABLE: `127.${NET}.${network === "a" ? 2 : 1}.` };
-  const all = { FEDERATION_SECRET: secret, FEDERATION_ZONE: network, FEDERATION_ADVERTISE: `${host},${outside}`, ...own, ...env };
+  const others = (["a", "b", "c"] as const).filter((other) => other !== network).map((other) => NETWORKS[other]);
+  const own: OwnNetwork = { TEST_OWN_ADDRESS: host, TEST_UNREACHABLE: others.join() };
+  const all = { FEDERATION_SECRET: secret, FEDERATION_ZONE: network, FEDERATION_ADVERTISE: `${host}${outside}`, ...own, ...env };
   return new NodeProcess({ name, host, port, dataDir: join(dataDir, name), env: all, flags: OWN_NETWORK });
 }
 
@@ -87,8 +105,8 @@ function nodeIn(network: "a" | "b", number: number, outside: string, env: Readon
 function lookForBypasses(): void {
   const listening = everybody().flatMap(({ url }) => [port + 1, port + 2].map((one) => ({ host: new URL(url).hostname, port: one })));
   for (const { from, to } of callersOf(listening)) {
-    const network = to.host.slice(0, to.host.lastIndexOf("."));
-    if (!from.host.startsWith(`${network}.`) && !from.host.startsWith(`127.${NET}.3.`)) bypasses.add(`${from.host} -> ${to.host}:${to.port}`);
+    const network = to.host.slice(0, to.host.lastIndexOf(".") + 1);
+    if (!from.host.startsWith(network) && !from.host.startsWith(NETWORKS.between)) bypasses.add(`${from.host} -> ${to.host}:${to.port}`);
   }
 }
 
@@ -122,12 +140,35 @@ async function recall(node: NodeProcess, tenant: string, level: string): Promise
   return answer.status === 200 ? "200" : `${answer.status} ${answer.body.code}`;
 }
 
+/** Every turn that was acknowledged is there, once. */
+async function showsAll({ name, url }: NodeProcess, tenant: string): Promise<void> {
+  const found = await markersAt(url, tenant);
+  const missing = acknowledged.filter((one) => one.tenant === tenant && !found.has(one.marker));
+  expect(missing, `at ${name}`).toEqual([]);
+  expect([...found].filter(([, times]) => times > 1)).toEqual([]);
+}
+
+/** The line is mended: all become equal, and nothing is left to do. */
+async function nothingIsLost(): Promise<void> {
+  heal();
+  await meet(everybody(), everybody());
+  await atRest({ urls: everybody().map(({ url }) => url), nodes: everybody() }, 2 * MINUTE);
+  for (const tenant of new Set(acknowledged.map((one) => one.tenant))) for (const node of everybody()) await showsAll(node, tenant);
+  for (const node of everybody()) {
+    await eventually(`${node.name} says that all is well`, MINUTE, async () => {
+      const { completeness, quorum, witness, sync_lag_seconds: lag, copying } = await statusOf(node);
+      const whole = completeness === 1 && quorum.available && quorum.unavailable === 0 && quorum.short_copies === 0;
+      return (whole && witness.held_deltas === 0 && lag === 0 && copying === 0) || undefined;
+    });
+  }
+}
+
 /** Of the partitions with data: who keeps them. */
 async function placement(): Promise<ReadonlyMap<number, PartitionStatus>> {
   const found = (await Promise.all(everybody().map(statusOf))).flatMap(({ partitions }) => partitions);
   return new Map(found.map((one) => [one.partition, one]));
 }
-const clusterOf = (name: string): "a" | "b" => name.slice(0, 1) as "a" | "b";
+const clusterOf = (name: string): Cluster => name.slice(0, 1) as Cluster;
 
 test("the second cluster joins by itself through one address of the first, while clients learn there", { timeout: 5 * MINUTE }, async () => {
   onTestFailed(() => console.error(logs()));
@@ -171,11 +212,11 @@ test("cut off from each other each writes at quorum where it has one, refuses th
 }, async () => {
   onTestFailed(() => console.error(logs()));
   const groups = await placement();
-  const majority = (tenant: string): "a" | "b" => clusterOf(groups.get(partitionOf(tenant))!.witnesses[0]!);
+  const majority = (tenant: string): Cluster => clusterOf(groups.get(partitionOf(tenant))!.witnesses[0]!);
   expect(new Set(TENANTS.map(majority))).toEqual(new Set(["a", "b"]));
   const before = (await statusOf(a[0]!)).layout;
 
-  for (const ingress of [east, ...west]) ingress.cut();
+  cut();
   await meet(a, a);
   await meet(b, b);
   for (const round of [1, 2, 3]) {
@@ -203,29 +244,41 @@ test("cut off from each other each writes at quorum where it has one, refuses th
   const change = await ask<Problem>(a[0]!.url, "POST", "/v1/federation/layout", { body: { op: "weight", name: "a-1", weight: 2 } });
   expect([change.status, change.body.code]).toEqual([503, "no_quorum"]);
 
-  for (const ingress of [east, ...west]) ingress.heal();
+  await nothingIsLost();
+  expect((await statusOf(a[0]!)).layout).toEqual(before);
+  expect([...bypasses]).toEqual([]);
+});
+
+test("with one node in a third place, which nobody can dial, both go on at quorum while they are cut off from each other", {
+  timeout: 5 * MINUTE,
+}, async () => {
+  onTestFailed(() => console.error(logs()));
+  third = nodeIn("c", 1, "", {
+    FEDERATION_AUTO_JOIN: "true",
+    FEDERATION_PEERS: `/dns4/localhost/tcp/${east.port}/ws/http-path/a-1,/ip4/${address("between", 2)}/tcp/${west[0]!.port}/ws`,
+  });
+  third.start();
+  await waitReady([third], 2 * MINUTE);
   await meet(everybody(), everybody());
-  await atRest({ urls: everybody().map(({ url }) => url), nodes: everybody() }, 2 * MINUTE);
-  for (const tenant of new Set(acknowledged.map((one) => one.tenant))) {
-    const expected = acknowledged.filter((one) => one.tenant === tenant);
-    for (const { url, name } of everybody()) {
-      const found = await markersAt(url, tenant);
-      expect(
-        expected.filter(({ marker }) => !found.has(marker)),
-        name,
-      ).toEqual([]);
-      expect([...found].filter(([, times]) => times > 1)).toEqual([]);
-    }
-  }
+  await eventually("it is a member", MINUTE, async () => {
+    const { node, layout } = await statusOf(third!);
+    return (node.role === "member" && layout?.phase === "done") || undefined;
+  });
+
+  cut();
+  await meet(a, [...a, third]);
+  await meet(b, [...b, third]);
+  await meet([third], everybody());
   for (const node of everybody()) {
-    await eventually(`${node.name} says that all is well`, MINUTE, async () => {
-      const { completeness, quorum, witness, sync_lag_seconds: lag, in_doubt_total: _, layout, copying } = await statusOf(node);
-      const whole = completeness === 1 && quorum.available && quorum.unavailable === 0 && quorum.short_copies === 0;
-      if (!whole || witness.held_deltas > 0 || lag > 0 || copying > 0) return undefined;
-      expect(layout).toEqual(before);
-      return true;
-    });
+    for (const tenant of TENANTS) {
+      expect(await learn(node, tenant, "quorum"), `${node.name} ${tenant}`).toBe("200");
+      expect(await recall(node, tenant, "quorum"), `${node.name} ${tenant}`).toBe("200");
+    }
+    expect((await statusOf(node)).quorum).toMatchObject({ available: true, unavailable: 0, system: true });
   }
+  // What one side wrote at quorum the other sees at quorum: by way of the third.
+  for (const node of [a[0]!, b[0]!]) for (const tenant of TENANTS) await showsAll(node, tenant);
+  await nothingIsLost();
   expect([...bypasses]).toEqual([]);
 });
 
@@ -234,8 +287,7 @@ test("a federation that formed by itself under the same secret is refused by bot
 }, async () => {
   onTestFailed(() => console.error(logs()));
   const before = (await statusOf(a[0]!)).layout;
-  const alone = { FEDERATION_FIRST_MEMBERS: "a-4", FEDERATION_ADVERTISE: address("a", 4) };
-  foreign = nodeIn("a", 4, "127.0.0.1:9", alone);
+  foreign = nodeIn("a", 4, `,/dns4/localhost/tcp/${east.port}/ws/http-path/a-4`, { FEDERATION_FIRST_MEMBERS: "a-4" });
   foreign.start();
   await waitReady([foreign], MINUTE);
   expect(await learn(foreign, "abroad", "quorum")).toBe("200");
@@ -276,7 +328,6 @@ test("a federation that formed by itself under the same secret is refused by bot
   rmSync(foreign.dataDir, { recursive: true });
   delete foreign.env.FEDERATION_FIRST_MEMBERS;
   foreign.env.FEDERATION_AUTO_JOIN = "true";
-  foreign.env.FEDERATION_ADVERTISE = address("a", 4);
   foreign.start();
   await eventually("it is a member", 2 * MINUTE, async () => (await statusOf(foreign!)).node.role === "member" || undefined, logs);
   const body = { user_message: texts.find((text) => text.startsWith("What"))!, ai_response: texts.find((text) => text.startsWith("Remember"))! };
