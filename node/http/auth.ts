@@ -29,6 +29,8 @@ const CONFIRM_MS = 500;
 const CUT_OFF_MS = 30_000;
 /** A node that nobody asks with such a key looks for a majority this often, so that it knows since when it is cut off. */
 const LOOK_MS = 10_000;
+/** The hash of no key. */
+const NOBODYS = "0".repeat(64);
 const CACHE_ENTRIES_MAX = 10_000;
 const KEY_MAX_CHARS = 256;
 
@@ -68,8 +70,7 @@ export class Auth {
   #look(): void {
     const { system } = this.#options;
     const begun = system.monotonic();
-    // Nobody's key has this hash.
-    if (begun - this.#confirmedAt >= LOOK_MS) this.#behindBarrier(this.#finder("", "confirm"), begun, begun + CONFIRM_MS).catch(() => undefined);
+    if (begun - this.#confirmedAt >= LOOK_MS) this.#behindBarrier(this.#finder(NOBODYS, "confirm"), begun, begun + CONFIRM_MS).catch(() => undefined);
     this.#cancelLook = system.after(LOOK_MS, () => this.#look());
   }
 
