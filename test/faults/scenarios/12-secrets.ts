@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import type { Revoked } from "../../../node/secret-admin.ts";
 import { type RotationStep, rotationStep, type SecretsView } from "../../../node/secret-rotation.ts";
-import { ask } from "../../e2e/ask.ts";
+import { ask, type Problem } from "../../e2e/ask.ts";
 import { eventually } from "../../e2e/federation.ts";
 import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
@@ -13,7 +13,6 @@ export const secrets: Scenario = {
   fault: 12,
   name: "a node is revoked and the secret rotated during a cut, nodes restart one by one",
   says: "A second secret is added and made the first by rolling restarts under load, while one node is cut off, for which the others keep deltas; then a fourth member is revoked. The late one hears of both, what was kept is sealed again, the old secret goes, and with it neither the revoked node nor a stranger opens anything. Nothing is lost or unreadable.",
-  waits: "A rolling upgrade between two protocol versions.",
   stage: () => ({ spare: 2, clients: { clients: 8, pauseMs: 30 } }),
   async play(stage) {
     const { secret } = stage.federation;
@@ -88,11 +87,14 @@ async function joins(stage: Stage, secret: string): Promise<FaultyNode> {
 async function revoke(stage: Stage, at: FaultyNode, mallory: FaultyNode, prompt: readonly FaultyNode[]): Promise<string> {
   const { id } = (await mallory.status()).node;
   const answer = await eventually("mallory is revoked", PATIENCE_MS, async () => {
-    const { status, body } = await ask<Revoked>(at.url, "DELETE", "/v1/federation/peers/mallory");
-    return status === 200 ? body : undefined;
+    const { status, body } = await ask<Revoked & Problem>(at.url, "DELETE", "/v1/federation/peers/mallory", {
+      headers: { "idempotency-key": "revoke" },
+    });
+    // Three of four members are a majority of the system partition only with mallory, which is cut off at once: its acknowledgement may be missed.
+    return status === 200 ? body.revoked : body.code === "in_doubt" || (await isShutOut(at, id)) === true ? "in doubt" : undefined;
   });
-  stage.tell(`${mallory.name} is revoked at ${at.name}`);
-  stage.expect(!answer.revoked.complete, "a revocation is said to be complete while the secret that was known is in use");
+  stage.tell(`${mallory.name} is revoked at ${at.name}${answer === "in doubt" ? ", as far as two of four members can say" : ""}`);
+  stage.expect(answer === "in doubt" || !answer.complete, "a revocation is said to be complete while the secret that was known is in use");
   for (const node of prompt) await eventually(`${node.name} cuts it off`, PATIENCE_MS, async () => isShutOut(node, id));
   return id;
 }
