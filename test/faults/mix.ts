@@ -59,8 +59,8 @@ const NODE_FAULTS: readonly Fault[] = [
   { name: "paused", weight: 3, play: paused },
   { name: "syncs slowly", weight: 2, play: slowSync },
   { name: "wrong clock", weight: 2, play: wrongClock },
-  { name: "disk lost", weight: 1, kills: true, play: diskLost },
-  { name: "old copy put back", weight: 1, kills: true, whole: true, play: oldCopy },
+  { name: "disk lost", weight: 2, kills: true, play: diskLost },
+  { name: "old copy put back", weight: 2, kills: true, whole: true, play: oldCopy },
 ];
 const NETWORK_FAULTS: readonly Fault[] = [
   { name: "cut off", weight: 3, play: (stage, node, rng) => weather(stage, rng, () => stage.proxy.isolate(node.name)) },

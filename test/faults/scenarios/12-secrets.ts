@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import type { Revoked } from "../../../node/secret-admin.ts";
 import { type RotationStep, rotationStep, type SecretsView } from "../../../node/secret-rotation.ts";
-import { ask, type Problem } from "../../e2e/ask.ts";
+import { type Answer, ask, type Problem } from "../../e2e/ask.ts";
 import { eventually } from "../../e2e/federation.ts";
 import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
@@ -40,6 +40,8 @@ export const secrets: Scenario = {
     stage.clients.use(stage.nodes);
     stage.tell(`${late.name} is back`);
     await eventually(`${late.name} hears who is shut out`, PATIENCE_MS, async () => isShutOut(late, malloryId));
+    // Whoever was told "in doubt" asks again.
+    await eventually("the revocation is acknowledged", PATIENCE_MS, async () => (await askToRevoke(at)).status === 200 || undefined);
     await eventually("it is out of the layout everywhere", PATIENCE_MS, async () => {
       const layouts = await Promise.all(stage.nodes.map(async (node) => (await node.status()).layout));
       return layouts.every((layout) => layout?.phase === "done" && layout.members.length === 3) || undefined;
@@ -97,6 +99,10 @@ async function revoke(stage: Stage, at: FaultyNode, mallory: FaultyNode, prompt:
   stage.expect(answer === "in doubt" || !answer.complete, "a revocation is said to be complete while the secret that was known is in use");
   for (const node of prompt) await eventually(`${node.name} cuts it off`, PATIENCE_MS, async () => isShutOut(node, id));
   return id;
+}
+
+function askToRevoke(at: FaultyNode): Promise<Answer<Revoked & Problem>> {
+  return ask<Revoked & Problem>(at.url, "DELETE", "/v1/federation/peers/mallory", { headers: { "idempotency-key": "revoke" } });
 }
 
 async function isShutOut(node: FaultyNode, id: string): Promise<true | undefined> {
