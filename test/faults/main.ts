@@ -77,7 +77,7 @@ async function play(scenario: Scenario): Promise<void> {
     return;
   }
   const begun = performance.now();
-  if (values.story) console.log([title, scenario.says, ...(scenario.waits === undefined ? [] : [`Waits: ${scenario.waits}`])].join("\n  "));
+  if (values.story) console.log(`${title}\n  ${scenario.says}`);
   const story = values.story ? { story: (line: string) => console.log(`  ${jobs > 1 ? `[${scenario.fault}] ` : ""}${line}`) } : {};
   const stage = await Stage.open({ ...scenario.stage(values.quick), seed, ...story });
   open.add(stage);

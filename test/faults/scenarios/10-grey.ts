@@ -26,7 +26,6 @@ export const grey: Scenario = {
   fault: 10,
   name: "slow, stalled, full and failing peers",
   says: "One node gets a byte a second, stalls for 5 s, has an fsync that fails, a disk that is full, and 64 MB to catch up with. The others' p99 stays within twice the usual, their memory is bounded, they do not reconnect to each other; a node whose fsync fails acknowledges nothing more.",
-  waits: "That p99 stays low in the first seconds too: until pings have noticed the grey peer, a request forwarded to it waits half its deadline.",
   missing: brokenDisksMissing,
   alone: true,
   stage() {
