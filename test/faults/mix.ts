@@ -110,17 +110,12 @@ export async function mix(options: MixOptions, opened: (stage: Stage) => void): 
   stage.clients.start();
   // What is usual, before anything breaks.
   await stage.during(CALM_MS);
-  const until = begun + minutes * 60_000;
+  run.until = begun + minutes * 60_000;
   const judging = setInterval(() => stage.judgeRetired(), JUDGE_MS);
   const reporting = setInterval(() => say(`after ${Math.round((performance.now() - begun) / 60_000)} min: ${run.line()}`), REPORT_MS);
-  try {
-    await Promise.all([run.hand(NODE_FAULTS, until, "nodes"), run.network(until), run.operator(until)]);
-  } catch (error) {
-    stage.violations.push({ checker: "liveness", message: (error as Error).message });
-  } finally {
-    clearInterval(judging);
-    clearInterval(reporting);
-  }
+  await Promise.all([run.hand(() => run.nodes()), run.hand(() => run.network()), run.hand(() => run.operator())]);
+  clearInterval(judging);
+  clearInterval(reporting);
   await stage
     .finish({ members: await run.members() })
     .catch((error: Error) => stage.violations.push({ checker: "harness", message: error.stack ?? error.message }));
@@ -137,6 +132,8 @@ class Mix {
   /** When which node was touched by a fault. */
   readonly #touched: { readonly node: string; readonly from: number; to: number }[] = [];
   readonly #disks: boolean;
+  /** When the hands lay down their work. */
+  until = 0;
   /** What the network's hand does now; null while it must keep still. */
   #weather: Promise<void> | null = Promise.resolve();
 
@@ -145,11 +142,21 @@ class Mix {
     this.#disks = disks;
   }
 
-  async hand(faults: readonly Fault[], until: number, name: string): Promise<void> {
-    const rng = this.#stage.rng.fork(`hand ${name}`);
-    while (performance.now() < until) {
+  /** Once one of them cannot go on, the others end as well. */
+  async hand(play: () => Promise<void>): Promise<void> {
+    await play().catch((error: Error) => {
+      this.#stage.tell(`VIOLATION: ${error.message}`);
+      this.#stage.violations.push({ checker: "liveness", message: error.message });
+      this.until = 0;
+    });
+  }
+
+  async nodes(): Promise<void> {
+    const rng = this.#stage.rng.fork("hand nodes");
+    const faults = this.#disks ? NODE_FAULTS : NODE_FAULTS.filter((one) => !NEEDS_DISKS.has(one.name));
+    while (performance.now() < this.until) {
       await this.#stage.during(rng.exponential(PAUSE_BETWEEN_MS));
-      const fault = weighted(rng, this.#disks ? faults : faults.filter((one) => !NEEDS_DISKS.has(one.name)));
+      const fault = weighted(rng, faults);
       const may = this.#stage.nodes.filter((node, index) => (fault.kills !== true || index > 0) && !this.#isTouched(node.name));
       if (may.length === 0) continue;
       if (fault.whole === true) await this.#inFairWeather(() => this.#play(fault, rng.pick(may), rng));
@@ -157,9 +164,9 @@ class Mix {
     }
   }
 
-  async network(until: number): Promise<void> {
+  async network(): Promise<void> {
     const rng = this.#stage.rng.fork("hand network");
-    while (performance.now() < until) {
+    while (performance.now() < this.until) {
       await this.#stage.during(rng.exponential(PAUSE_BETWEEN_MS));
       const may = this.#stage.nodes.filter((node) => !this.#isTouched(node.name));
       if (this.#weather === null || may.length === 0) continue;
@@ -169,13 +176,13 @@ class Mix {
   }
 
   /** One change after the other, each until it has ended, whatever happens to nodes and network meanwhile. */
-  async operator(until: number): Promise<void> {
+  async operator(): Promise<void> {
     const { nodes } = this.#stage;
     const rng = this.#stage.rng.fork("operator");
     const late = nodes.at(-1)!;
-    for (let number = 1; performance.now() < until; number++) {
+    for (let number = 1; performance.now() < this.until; number++) {
       await this.#stage.during(rng.exponential(OPERATOR_PAUSE_MS));
-      if (performance.now() >= until) return;
+      if (performance.now() >= this.until) return;
       const asks: LayoutAsk[] = [
         { op: "weight", name: rng.pick(nodes.slice(0, -1)).name, weight: 1 + rng.int(4) },
         { op: "zone", name: rng.pick(nodes.slice(0, -1)).name, zone: rng.pick(["", "east", "west"]) },
