@@ -77,6 +77,11 @@ const SHAPES: Readonly<Record<string, Record<string, TSchema>>> = {
       member: Type.Object({ node: Type.String({ maxLength: NODE_ID_MAX_CHARS }), name: word, incarnation: word, zone: word, weight: count }),
     }),
   },
+  "layout.end": {
+    id: word,
+    outcome: Type.Unsafe<string>({ type: "string", enum: ["done", "nothing to do", "refused", "stopped"] }),
+    reason: text,
+  },
   "layout.changes": {},
   revoke_node: { node: nodeId, name: word, secrets: Type.Array(word, { maxItems: 64 }) },
   readmit_node: { node: nodeId },

@@ -22,7 +22,7 @@ import { firstMember } from "./from-single.ts";
 import { LayoutQueue } from "./layout-queue.ts";
 import { Links, type PeerInfo, type Versions } from "./links.ts";
 import { Outbox } from "./outbox.ts";
-import type { GraphIndex, Log, Meter, Network, System } from "./ports.ts";
+import type { GraphIndex, Log, Meter, Network, RequestLayer, System } from "./ports.ts";
 import { Resealing } from "./resealing.ts";
 import { Snapshots } from "./snapshots.ts";
 import type { Store, StoreSnapshot } from "./store/store.ts";
@@ -105,8 +105,7 @@ export class Engine {
   #copying: Copying | undefined;
   #snapshots: Snapshots | undefined;
   #queue: LayoutQueue | undefined;
-  #forwarded: (verified: VerifiedMessage) => void = () => undefined;
-  #gone: (node: NodeId) => void = () => undefined;
+  #requests: RequestLayer | undefined;
   #lastRequest = 0;
   #inDoubt = 0;
   #flushing = false;
@@ -259,10 +258,8 @@ export class Engine {
     if (this.#o.store.staged.hasStaged) await this.#o.store.flush();
   }
 
-  /** Frames of the request layer (forward, forwarded), and the end of a connection. */
-  onForward(received: (verified: VerifiedMessage) => void, gone: (node: NodeId) => void): void {
-    this.#forwarded = received;
-    this.#gone = gone;
+  attach(requests: RequestLayer): void {
+    this.#requests = requests;
   }
 
   // ---- clients -------------------------------------------------------------------------------------------------
@@ -421,7 +418,7 @@ export class Engine {
     this.#changing?.peer(peer, connected);
     this.resealing?.peer(peer, connected);
     this.#layoutToldAt.delete(peer.node);
-    if (!connected) this.#gone(peer.node);
+    if (!connected) this.#requests?.gone(peer.node);
     else if (peer.layoutVersion < (this.layout?.version ?? 0)) this.#tellLayout(peer.node);
   }
 
@@ -448,7 +445,7 @@ export class Engine {
         break;
       case "forward":
       case "forwarded":
-        this.#forwarded(verified);
+        this.#requests?.receive(verified);
         break;
       case "sealed-under":
         this.resealing?.received(peer.node, message);
@@ -620,7 +617,7 @@ export class Engine {
     const { store, system, log } = this.#o;
     this.#queue = new LayoutQueue({
       reader: () => store.stagedReader(SYSTEM_TENANT, replica.layout),
-      propose: (proposal) => this.propose(proposal),
+      run: async (operation, args, call) => this.#requests?.run(operation, args, call),
       system,
       log,
     });
@@ -687,7 +684,7 @@ export class Engine {
       this.#fatal(error as Error);
       return;
     }
-    this.#guard(() => this.#replica?.dropped(partition, kind));
+    this.#guard(() => this.#perform(this.#replica?.dropped(partition, kind, this.#o.system.monotonic()) ?? []));
   }
 
   /** What the members told, so that a start of theirs, or of ours, can be compared with it. */

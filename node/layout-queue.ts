@@ -2,16 +2,14 @@
  * The changes of the layout that operators, and nodes that want to join, asked for: one record of the system partition, one field a change, JSON, in order of
  * asking. Whoever leads carries out the first that waits. What came of each stays, for the history.
  */
-import { keyHashOf } from "../crypto/hash.ts";
-import type { Done, Proposal } from "../protocol/effects.ts";
-import { type KeyHash, SYSTEM_PARTITION, SYSTEM_TENANT } from "../protocol/ids.ts";
+import { SYSTEM_TENANT } from "../protocol/ids.ts";
 import { memberOf } from "../protocol/layout.ts";
 import type { Change } from "../protocol/layout-change.ts";
 import { LAYOUT_CHANGES_WAITING_MAX } from "../protocol/limits.ts";
 import { acceptsArguments } from "./arguments.ts";
 import { ApiError } from "./errors.ts";
 import { parseObject } from "./json-object.ts";
-import type { GraphReader, Log, Operations, ReadOperation, System, WriteOperation } from "./ports.ts";
+import type { Call, GraphReader, Log, Operations, ReadOperation, System, WriteOperation } from "./ports.ts";
 
 export const LAYOUT_CHANGES_RECORD = "layout-changes";
 
@@ -52,13 +50,30 @@ const askChange: WriteOperation<Asked, QueuedChange> = {
   },
 };
 
+interface Ended {
+  readonly id: string;
+  readonly outcome: Outcome;
+  readonly reason: string;
+}
+
+/** What came of a change. An entry that has ended, or that nobody knows, stays as it is. */
+const endChange: WriteOperation<Ended, null> = {
+  type: "write",
+  decide({ id, outcome, reason }, { reader, now }) {
+    const queued = changesOf(reader).find((change) => change.id === id);
+    if (queued?.outcome !== "waiting") return { contributions: [], answer: null };
+    const ended: QueuedChange = { ...queued, outcome, reason, ended_at: new Date(now).toISOString() };
+    return { contributions: [{ op: "register", id: LAYOUT_CHANGES_RECORD, fields: { [id]: JSON.stringify(ended) } }], answer: null };
+  },
+};
+
 const listChanges: ReadOperation<Record<never, never>, { readonly changes: readonly QueuedChange[] }> = {
   type: "read",
   answer: (_args, { reader }) => ({ changes: changesOf(reader) }),
 };
 
 /** Run with `call.tenant = SYSTEM_TENANT`. */
-export const layoutOperations: Operations = { "layout.change": askChange, "layout.changes": listChanges };
+export const layoutOperations: Operations = { "layout.change": askChange, "layout.end": endChange, "layout.changes": listChanges };
 
 /** All, in order of asking. What is no change is passed over: a peer's delta may have written anything there, and every member looks at it all the time. */
 export function changesOf(reader: GraphReader): QueuedChange[] {
@@ -88,7 +103,8 @@ function checkChange(change: Asked): void {
 
 export interface LayoutQueueOptions {
   readonly reader: () => GraphReader;
-  readonly propose: (proposal: Omit<Proposal, "request">) => Promise<Done | undefined>;
+  /** Through the router: a node whose clock is wrong still leads, and has the outcome written by another. */
+  readonly run: (operation: "layout.end", args: Ended, call: Call) => Promise<unknown>;
   readonly system: System;
   readonly log: Log;
 }
@@ -118,21 +134,11 @@ export class LayoutQueue {
     const queued = changesOf(this.#o.reader()).find((change) => change.id === id);
     if (queued === undefined) return;
     this.#finishing.add(id);
-    const { system, log } = this.#o;
-    const ended: QueuedChange = { ...queued, outcome, reason, ended_at: new Date(system.now()).toISOString() };
+    const { system, log, run } = this.#o;
     log.info({ change: id, op: queued.change.op, outcome, reason }, "a change of the layout has ended");
-    this.#o
-      .propose({
-        tenant: SYSTEM_TENANT,
-        partition: SYSTEM_PARTITION,
-        level: "quorum",
-        key: keyHashOf(SYSTEM_TENANT, `${id}/${outcome}`) as KeyHash,
-        fingerprint: outcome,
-        contributions: [{ op: "register", id: LAYOUT_CHANGES_RECORD, fields: { [id]: JSON.stringify(ended) } }],
-        answer: "null",
-        deadline: system.monotonic() + FINISH_MS,
-        wall: system.now(),
-      })
+    const key = `${id}/${outcome}`;
+    const call: Call = { tenant: SYSTEM_TENANT, level: "quorum", key, token: undefined, requestId: key, deadline: system.monotonic() + FINISH_MS };
+    run("layout.end", { id, outcome, reason }, call)
       .catch((error: Error) => log.warn({ change: id, error: error.message }, "what came of a change could not be written; it is tried again"))
       .finally(() => this.#finishing.delete(id));
   }

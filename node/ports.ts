@@ -1,5 +1,6 @@
 /** What the outside world must offer, so that the simulator can offer another one. Each has exactly one real implementation. */
 import type { Hlc } from "../protocol/clock.ts";
+import type { VerifiedMessage } from "../protocol/frame.ts";
 import type { Concept, Contribution, GraphRecord, Kind, Link, Memory, RegisterRecord, Turn } from "../protocol/graph/records.ts";
 import type { KeyHash, Level, NodeId, Partition } from "../protocol/ids.ts";
 
@@ -135,6 +136,12 @@ export interface Outcome<T> {
 /** The one door from HTTP into the memory: runs here, or is forwarded to a replica of the tenant's partition. @throws ApiError */
 export interface Router {
   run<T>(operation: string, args: unknown, call: Call): Promise<Outcome<T>>;
+}
+
+/** The router as the engine knows it: it hears frames of requests (forward, forwarded) and ends of connections, and runs what the engine itself asks for. */
+export interface RequestLayer extends Router {
+  receive(verified: VerifiedMessage): void;
+  gone(node: NodeId): void;
 }
 
 /** What the layers count; node/metrics.ts turns it into Prometheus. */

@@ -56,20 +56,23 @@ class NodeRouter implements Router {
 
   constructor(options: RouterOptions) {
     this.#o = options;
-    if (options.keyring === undefined) return;
-    const forward = new Forward({
-      keyring: options.keyring,
-      self: options.self,
-      system: options.engine.system,
-      send: (to, message) => options.engine.send(to, message),
-      accepts: options.accepts,
-      refuse: (from, code, detail, facts) => options.engine.links?.refuse(from, code, detail, facts),
-      execute: (operation, args, call) => this.#execute(operation, args, call),
+    const { engine, keyring } = options;
+    const forward =
+      keyring &&
+      new Forward({
+        keyring,
+        self: options.self,
+        system: engine.system,
+        send: (to, message) => engine.send(to, message),
+        accepts: options.accepts,
+        refuse: (from, code, detail, facts) => engine.links?.refuse(from, code, detail, facts),
+        execute: (operation, args, call) => this.#execute(operation, args, call),
+      });
+    engine.attach({
+      receive: (verified) => forward?.receive(verified),
+      gone: (node) => forward?.gone(node),
+      run: (operation, args, call) => this.run(operation, args, call),
     });
-    options.engine.onForward(
-      (verified) => forward.receive(verified),
-      (node) => forward.gone(node),
-    );
     this.#forward = forward;
   }
 

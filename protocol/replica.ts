@@ -129,6 +129,8 @@ export class Replica {
   readonly #forgotten = new Map<string, number>();
   /** Partitions on their way here as snapshots; and those that failed, until when. */
   readonly #fetching = new Set<Partition>();
+  /** Copies on their way out: gone from the moment that was decided, whatever layout comes before the disk is done. */
+  readonly #leaving = new Set<`${Kind}/${Partition}`>();
   readonly #fetchFailed = new Map<Partition, number>();
   /** Copies whose log has a gap that nobody can fill from his: the bodies are erased. */
   readonly #needsSnapshot = new Set<Partition>();
@@ -274,9 +276,12 @@ export class Replica {
     );
   }
 
-  /** A snapshot that a crash interrupted goes on. @returns false when this node does not keep the partition any more */
+  /** A snapshot that a crash interrupted goes on. @returns false when this node does not keep the partition any more: what is there of it is to be dropped */
   takesUp(partition: Partition): boolean {
-    if (!this.#members.keepsAs(partition, "replica")) return false;
+    if (!this.#members.keepsAs(partition, "replica")) {
+      this.#leaving.add(`heads/${partition}`);
+      return false;
+    }
     this.#fetching.add(partition);
     return true;
   }
@@ -290,10 +295,7 @@ export class Replica {
     this.#streams.heads.replace(partition, heads ?? []);
     this.#highWater = laterHlc(this.#highWater, highWater);
     if (heads === undefined) this.#fetchFailed.set(partition, now + SNAPSHOT_AGAIN_MS);
-    for (const peer of this.#members.peers()) {
-      for (const kind of ["heads", "marks"] as const)
-        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, kind, partition)) this.#catchUp("heads", partition, writer, seq, 0, effects);
-    }
+    this.#catchUpWithAll("heads", partition, effects);
     if (heads !== undefined && this.#standing === "counting")
       this.#tell(
         heads.map((head) => ({ kind: "heads" as const, head })),
@@ -353,10 +355,15 @@ export class Replica {
   }
 
   /** A copy that nobody needed here any more is deleted. */
-  dropped(partition: Partition, kind: Kind): void {
-    this.#streams[kind].replace(partition, []);
+  dropped(partition: Partition, kind: Kind, now: number): Effect[] {
+    this.#now = now;
+    const effects: Effect[] = [];
+    this.#leaving.delete(`${kind}/${partition}`);
     // Should it become a witness of the partition again, it has forgotten nothing yet.
     if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
+    // It may be listed for the partition again.
+    this.#catchUpWithAll(kind, partition, effects);
+    return effects;
   }
 
   // ---- clients -------------------------------------------------------------------------------------------------
@@ -402,7 +409,7 @@ export class Replica {
         ),
       ];
     // What is numbered beside a copy on its way would be replaced by it, and the number given again (P4).
-    if (this.#fetching.has(partition))
+    if (this.#isMoving("heads", partition))
       return [refusal(request, "catching_up", "The partition is still on its way to this node. Nothing was written; another node takes it.")];
     const hlc = tickHlc(this.#highWater, proposal.wall);
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.heads.stagedFrontier(partition) };
@@ -896,7 +903,7 @@ export class Replica {
       effects.push(forkNote(delta, peer));
       return false;
     }
-    if (kind === "heads" && this.#fetching.has(partition)) return false;
+    if (this.#isMoving(kind, partition)) return false;
     // A floor whose frontier is not held is a gap: what it covers comes first.
     const missing = kind === "heads" ? missingForFloor(delta, this.#streams.heads.stagedFrontier(partition)) : [];
     if (missing.length > 0) {
@@ -1123,8 +1130,19 @@ export class Replica {
 
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
     if (!this.#keepsIn(partition, kind)) return;
-    if (kind === "heads" && this.#fetching.has(partition)) return;
+    if (this.#isMoving(kind, partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
+  }
+
+  #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
+    for (const peer of this.#members.peers())
+      for (const told of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
+  }
+
+  /** Another copy is on its way here, or this one on its way out: nothing is put into it. */
+  #isMoving(kind: Kind, partition: Partition): boolean {
+    return this.#leaving.has(`${kind}/${partition}`) || (kind === "heads" && this.#fetching.has(partition));
   }
 
   /** Connected members that hold, or keep sealed, what follows; full replicas first. */
@@ -1199,7 +1217,8 @@ export class Replica {
       for (const partition of this.#streams[kind].partitions()) {
         if (this.#keepsIn(partition, kind)) continue;
         const frontier = new Map(this.#streams[kind].durableFrontier(partition));
-        if (holdsAll(groupOf(this.layout, partition), partition, frontier, this.#handoverWorld())) effects.push({ type: "drop", partition, kind });
+        const heldThere = holdsAll(groupOf(this.layout, partition), partition, frontier, this.#handoverWorld());
+        if (heldThere && this.#streams[kind].isFlushed(partition)) this.#drop(kind, partition, effects);
         else waiting.push({ kind, partition });
       }
     // In turns: some may wait for long.
@@ -1209,6 +1228,13 @@ export class Replica {
     for (const { kind, partition } of turn)
       for (const member of groupOf(this.layout, partition).members)
         if (this.#members.isConnected(member.writer)) this.#offer(member.node, partition, kind, effects);
+  }
+
+  /** What is told from now on, under a version that lists this node for the partition again too, leaves the copy out: it will not be there. */
+  #drop(kind: Kind, partition: Partition, effects: Effect[]): void {
+    this.#leaving.add(`${kind}/${partition}`);
+    this.#streams[kind].replace(partition, []);
+    effects.push({ type: "drop", partition, kind });
   }
 
   /** Tells what there is to be had here, and asks how much of it the member holds. The frontier of an ask is taken for heads: a mark is no copy (P1). */

@@ -50,6 +50,11 @@ export class Streams {
     return (this.#staged.get(partition)?.size ?? 0) === 0;
   }
 
+  /** All of it is on disk. */
+  isFlushed(partition: Partition): boolean {
+    return [...(this.#staged.get(partition) ?? [])].every(([writer, { seq }]) => seq === this.durable(partition, writer));
+  }
+
   partitions(): Iterable<Partition> {
     return this.#durable.keys();
   }

@@ -4,7 +4,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    testTimeout: 15_000,
+    // Far above what any test needs by itself: it ends what hangs, on a machine that does ten things at once too.
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     // A test without an expectation proves nothing.
     expect: { requireAssertions: true },

@@ -507,9 +507,26 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a leftover dropped before its group holds it",
     file: "protocol/replica.ts",
-    find: "if (holdsAll(groupOf(this.layout, partition), partition, frontier, this.#handoverWorld()))",
-    replace: "if (frontier.size >= 0)",
+    find: "const heldThere = holdsAll(groupOf(this.layout, partition), partition, frontier, this.#handoverWorld());",
+    replace: "const heldThere = frontier.size >= 0;",
     test: "test/unit/replica-changes.test.ts",
+    only: "in no group",
+  },
+  {
+    name: "a copy on its way out is still told of",
+    file: "protocol/replica.ts",
+    find: '    this.#streams[kind].replace(partition, []);\n    effects.push({ type: "drop", partition, kind });',
+    replace: '    effects.push({ type: "drop", partition, kind });',
+    test: "test/unit/replica-changes.test.ts",
+    only: "in no group",
+  },
+  {
+    name: "a delta put into a copy on its way out",
+    file: "protocol/replica.ts",
+    find: "return this.#leaving.has(",
+    replace: "return this.#leaving.size < 0 && this.#leaving.has(",
+    test: "test/unit/replica-changes.test.ts",
+    only: "in no group",
   },
   {
     name: "a floor after one round",

@@ -29,13 +29,15 @@ export class StepSystem implements System {
   #ms = 0;
   #drawn = 0;
   readonly #seed: number;
+  readonly #clockAheadMs: number;
   #timers: { at: number; run: () => void }[] = [];
 
-  constructor(seed: number) {
+  constructor(seed: number, clockAheadMs = 0) {
     this.#seed = seed;
+    this.#clockAheadMs = clockAheadMs;
   }
   now(): number {
-    return WALL + this.#ms;
+    return WALL + this.#ms + this.#clockAheadMs;
   }
   monotonic(): number {
     return this.#ms;
@@ -113,6 +115,7 @@ export interface NodeOptions {
   readonly name?: string;
   /** Without a secret: a federation of one. */
   readonly single?: boolean;
+  readonly clockAheadMs?: number;
 }
 
 export class TestNode {
@@ -224,7 +227,7 @@ export class Engines {
     const db = disk ?? new MemoryLevel<string, Uint8Array>({ storeEncoding: "view", keyEncoding: "utf8", valueEncoding: "view" });
     await db.open();
     this.#disks.set(name, db);
-    const system = new StepSystem(++this.#made);
+    const system = new StepSystem(++this.#made, options.clockAheadMs);
     const store = await Store.open(db as unknown as Level, INDEX, (length) => system.randomBytes(length));
     this.nodes.set(name, new TestNode(name, store, system, options));
   }

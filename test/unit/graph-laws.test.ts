@@ -6,6 +6,9 @@ import type { GraphRecord } from "../../protocol/graph/records.ts";
 import { type Execution, reordered, someExecution, stateOf } from "./graph-executions.ts";
 
 const RUNS = 250;
+/** Of RUNS each: one execution in forty deletes a memory, so one round in some hundreds sees no tombstone. */
+const ROUNDS_MAX = 5;
+const KINDS = ["concept", "link", "memory", "register", "tombstone", "turn"];
 const hex = (record: GraphRecord) => Buffer.from(encodeRecord(record)).toString("hex");
 const somePicks = fc.array(fc.nat({ max: 100 }), { minLength: 1, maxLength: 40 });
 
@@ -25,20 +28,18 @@ function reachable(execution: Execution, orders: readonly (readonly number[])[])
   return new Map([...found].map(([name, records]) => [name, [...records.values()]]));
 }
 
-/** Runs `law` on triples of states of one record, until enough were seen of every kind. */
+/** Runs `law` on triples of states of one record, until some of every kind were seen. */
 function lawHolds(law: (a: GraphRecord, b: GraphRecord, c: GraphRecord) => void): void {
   const kinds = new Set<string>();
-  fc.assert(
-    fc.property(someExecution, fc.array(somePicks, { minLength: 2, maxLength: 3 }), fc.nat(), (execution, orders, start) => {
-      for (const [name, records] of reachable(execution, orders)) {
-        kinds.add(name.split("|")[1]!);
-        const at = (index: number) => records[(start + index * 7) % records.length]!;
-        for (let round = 0; round < 6; round++) law(at(round), at(round + 1), at(round * 3 + 2));
-      }
-    }),
-    { numRuns: RUNS },
-  );
-  expect([...kinds].sort()).toEqual(["concept", "link", "memory", "register", "tombstone", "turn"]);
+  const property = fc.property(someExecution, fc.array(somePicks, { minLength: 2, maxLength: 3 }), fc.nat(), (execution, orders, start) => {
+    for (const [name, records] of reachable(execution, orders)) {
+      kinds.add(name.split("|")[1]!);
+      const at = (index: number) => records[(start + index * 7) % records.length]!;
+      for (let round = 0; round < 6; round++) law(at(round), at(round + 1), at(round * 3 + 2));
+    }
+  });
+  for (let round = 0; round < ROUNDS_MAX && kinds.size < KINDS.length; round++) fc.assert(property, { numRuns: RUNS });
+  expect([...kinds].sort()).toEqual(KINDS);
 }
 
 describe("merging records, over every state a copy can reach", () => {

@@ -1,10 +1,10 @@
 import { afterEach, expect, it } from "vitest";
 import type { ApiError } from "../../node/errors.ts";
-import { changesOf, LayoutQueue, type QueuedChange } from "../../node/layout-queue.ts";
+import { changesOf, LayoutQueue, type LayoutQueueOptions, type QueuedChange } from "../../node/layout-queue.ts";
 import type { Log } from "../../node/ports.ts";
 import { SYSTEM_TENANT } from "../../protocol/ids.ts";
 import type { Change } from "../../protocol/layout-change.ts";
-import { LAYOUT_CHANGES_WAITING_MAX } from "../../protocol/limits.ts";
+import { CLOCK_AHEAD_MAX_MS, LAYOUT_CHANGES_WAITING_MAX } from "../../protocol/limits.ts";
 import { dave } from "./change-world.ts";
 import { Engines } from "./engine-world.ts";
 
@@ -23,7 +23,7 @@ async function alone() {
   const warned: string[] = [];
   const silent = () => undefined;
   const log: Log = { debug: silent, info: silent, error: silent, warn: (_facts, message) => void warned.push(message) };
-  const options = { reader, propose: alice.engine.propose.bind(alice.engine), system: alice.system, log };
+  const options: LayoutQueueOptions = { reader, run: alice.router.run.bind(alice.router), system: alice.system, log };
   const queue = new LayoutQueue(options);
   const ask = async (change: unknown, key?: string): Promise<QueuedChange> =>
     (await engines.answer(alice.run<QueuedChange>("layout.change", change, key === undefined ? {} : { key }))).value;
@@ -120,7 +120,7 @@ it("what came of a change is written at the next look when it could not be writt
   let refusals = 1;
   const queue = new LayoutQueue({
     ...options,
-    propose: (proposal) => (refusals-- > 0 ? Promise.reject(new Error("no quorum")) : options.propose(proposal)),
+    run: (...asked) => (refusals-- > 0 ? Promise.reject(new Error("no quorum")) : options.run(...asked)),
   });
   queue.finish(asked.id, "done", "");
   await engines.pass(50);
@@ -130,3 +130,14 @@ it("what came of a change is written at the next look when it could not be writt
   await engines.pass(50);
   expect(all()).toMatchObject([{ outcome: "done" }]);
 });
+
+it("what came of a change is written by another where the clock of the one who leads is far ahead", async () => {
+  engines = await Engines.of(["alice", "bob", "carol"], {}, { alice: { clockAheadMs: 2 * CLOCK_AHEAD_MAX_MS } });
+  engines.connectAll();
+  await engines.pass(2000);
+  await engines.answer(engines.at("bob").run("layout.change", zone("z")));
+  const { store, engine } = engines.at("bob");
+  const outcomes = () => changesOf(store.stagedReader(SYSTEM_TENANT, engine.layout!)).map(({ outcome, node }) => ({ outcome, node }));
+  expect(await engines.pass(20_000, () => outcomes()[0]?.outcome === "done")).toBe(true);
+  expect(outcomes()).toEqual([{ outcome: "done", node: "bob" }]);
+}, 60_000);

@@ -219,6 +219,9 @@ export class World {
   /** Snapshots take until finishSnapshots. */
   snapshotsAreSlow = false;
   readonly #snapshots: { readonly at: Site; readonly partition: Partition }[] = [];
+  /** A copy takes until finishDrops to be deleted. */
+  dropsAreSlow = false;
+  readonly #drops: (() => void)[] = [];
   now = 0;
 
   constructor(members: readonly Member[], layout: Layout, options: Record<string, SiteOptions> = {}) {
@@ -342,6 +345,10 @@ export class World {
     }
   }
 
+  finishDrops(): void {
+    for (const drop of this.#drops.splice(0)) drop();
+  }
+
   do(at: Site, effects: readonly Effect[]): void {
     for (const effect of effects) this.#perform(at, effect);
   }
@@ -376,8 +383,11 @@ export class World {
       this.#snapshots.push({ at, partition: effect.partition });
       if (!this.snapshotsAreSlow) this.finishSnapshots();
     } else if (effect.type === "drop") {
-      at.disk.drop(effect.partition, effect.kind, writer);
-      at.replica.dropped(effect.partition, effect.kind);
+      this.#drops.push(() => {
+        at.disk.drop(effect.partition, effect.kind, writer);
+        this.do(at, at.replica.dropped(effect.partition, effect.kind, this.now));
+      });
+      if (!this.dropsAreSlow) this.finishDrops();
     }
   }
 

@@ -678,6 +678,27 @@ describe("a copy that is in no group any more", () => {
     expect(world.ofType("drop", "alice")).toContainEqual({ type: "drop", partition, kind: "heads" });
   });
 
+  it("is gone once that is decided: a version that lists its node again, before the disk is done, counts nothing of it", () => {
+    const world = moved();
+    world.dropsAreSlow = true;
+    world.adopt(DONE);
+    world.pass(3000);
+    expect(world.ofType("drop", "alice")).toContainEqual({ type: "drop", partition, kind: "heads" });
+    world.adopt(staged(DONE, { members: LAYOUT.members, replicationFactor: 2 }, "shrink"));
+    const [serving] = groupOf(DONE, partition).replicas as [Member, ...Member[]];
+    world.pass(1000);
+    world.propose(serving.name, partition, { request: 2 });
+    world.pass(2000);
+    for (const { name, replica } of [bob, carol, dave, erin].map(({ name }) => ({ name, replica: world.at(name).replica }))) {
+      expect(replica.heldBy(alice.writer, partition, alice.writer), `what alice holds, for ${name}`).toBe(0);
+      expect(replica.notHandedOver(), name).toContain(partition);
+    }
+    world.finishDrops();
+    world.pass(5000);
+    expect(world.at("alice").holds("heads", partition)).toEqual({ [alice.writer]: 1, [serving.writer]: 1 });
+    for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
+  });
+
   it("is missed by nobody when its node starts again: that it is gone makes no copy of the disk", () => {
     const world = moved();
     world.adopt(DONE);
