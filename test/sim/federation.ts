@@ -1,4 +1,4 @@
-import { createKeyring, type Keyring } from "../../crypto/keyring.ts";
+import { createKeyring } from "../../crypto/keyring.ts";
 import { Engine, type EngineSettings } from "../../node/engine.ts";
 import { ApiError } from "../../node/errors.ts";
 import type { Call, GraphIndex, Log, Meter, Outcome, Router } from "../../node/ports.ts";
@@ -17,7 +17,7 @@ import type { Registry } from "./store-checker.ts";
 import type { Door } from "./workload.ts";
 
 export const NAMES = ["alice", "bob", "carol", "dave", "erin", "frank", "grace"] as const;
-const SECRET = "a secret that only the simulator knows";
+export const SECRET = "a secret that only the simulator knows";
 
 /** One run of a node's program, from its start to its crash. */
 interface Process {
@@ -35,6 +35,10 @@ export interface SimNode {
   readonly disk: SimDisk;
   readonly clock: WallClock;
   readonly pause: Pause;
+  /** FEDERATION_SECRET at its next start, the one it seals with first. */
+  secrets: readonly string[];
+  /** Protocol versions that its program speaks from its next start on; undefined: all. */
+  versions: { readonly min: number; readonly max: number } | undefined;
   /** Between start and crash, also while it is still opening its store. */
   running: boolean;
   /** Counts its processes; whatever an older one still had to do never happens. */
@@ -65,7 +69,6 @@ export class Federation {
   readonly #rng: Rng;
   readonly #profile: Profile;
   readonly #registry: Registry;
-  readonly #keyring: Keyring = createKeyring([SECRET]);
   readonly #firstMembers: readonly string[];
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
   onEffect: (node: SimNode, at: EffectAt, what: EffectOn) => void = () => {};
@@ -110,6 +113,8 @@ export class Federation {
       disk: new SimDisk(this.#scheduler, rng.fork("disk"), this.#profile.disk, pause),
       clock: new WallClock(this.#scheduler, Math.round(rng.between(-error, error)), rng.between(0.999, 1.001)),
       pause,
+      secrets: twinOf?.secrets ?? [SECRET],
+      versions: undefined,
       running: false,
       generation: 0,
       process: undefined,
@@ -280,15 +285,17 @@ export class Federation {
       return snapshot();
     };
     const network = this.network.join(node.id);
+    const keyring = createKeyring(node.secrets);
     const engine = new Engine({
       store,
-      federation: { network, keyring: this.#keyring },
+      federation: { network, keyring },
       node: network.self,
       index: NO_INDEX,
       system,
       meter: NO_METER,
       log: this.#log(node, alive),
       settings: this.#settings(node.configuredName),
+      ...(node.versions === undefined ? {} : { versions: node.versions }),
       onFatal: (error) => this.#died(node, generation, error),
       onCopy: (reason) => this.#openAgain(node, generation, reason),
     });
@@ -298,7 +305,7 @@ export class Federation {
       index: NO_INDEX,
       meter: NO_METER,
       self: network.self,
-      keyring: this.#keyring,
+      keyring,
       accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });

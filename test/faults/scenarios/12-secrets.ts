@@ -121,10 +121,18 @@ async function staysOut(stage: Stage, mallory: FaultyNode, id: string): Promise<
     peers.every(({ connected }) => !connected),
     "a revoked node is connected to a member",
   );
+  let seen: SecretsView | undefined;
   for (const node of stage.nodes) {
     stage.expect((await isShutOut(node, id)) === true, `${node.name} forgot that a node is revoked, over its restarts`);
-    const { revoked } = (await ask<SecretsView>(node.url, "GET", "/v1/federation/secrets")).body;
-    stage.expect(revoked.every(({ complete }) => complete) === true, `${node.name} does not say that the revocation is complete`);
+    await eventually(
+      `${node.name} says that the revocation is complete`,
+      PATIENCE_MS,
+      async () => {
+        seen = (await ask<SecretsView>(node.url, "GET", "/v1/federation/secrets")).body;
+        return (seen.revoked.length > 0 && seen.revoked.every(({ complete }) => complete)) || undefined;
+      },
+      () => JSON.stringify(seen),
+    );
   }
   await mallory.stop();
 }
