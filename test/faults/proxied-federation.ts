@@ -14,6 +14,7 @@ import { eventually, NodeProcess, type NodeProcessOptions, waitReady } from "../
 import type { Rng } from "../sim/rng.ts";
 import { BrokenDisk } from "./broken-disk.ts";
 import { CLOCK_FILE, CLOCK_PRELOAD, type Clock, writeClock } from "./clock.ts";
+import { compileCache } from "./compile-cache.ts";
 import { FaultProxy, type ProxiedNode } from "./fault-proxy.ts";
 import { VERSIONS_PRELOAD } from "./old-version.ts";
 import { callersOf, type Endpoint } from "./sockets.ts";
@@ -273,7 +274,7 @@ export class ProxiedFederation {
     const disk = this.#options.brokenDisks === true ? new BrokenDisk(dataDir) : undefined;
     const clock = this.#options.clocks === true ? `${dataDir}.clock` : undefined;
     if (clock !== undefined) writeClock(clock, {});
-    const all = { ...env, [SOURCE_ADDRESS]: place.host, ...disk?.env, ...(clock === undefined ? {} : { [CLOCK_FILE]: clock }) };
+    const all = { ...compileCache(), ...env, [SOURCE_ADDRESS]: place.host, ...disk?.env, ...(clock === undefined ? {} : { [CLOCK_FILE]: clock }) };
     const flags = [...SOURCE_PRELOAD, ...(clock === undefined ? [] : CLOCK_PRELOAD), ...(this.#options.versions === true ? VERSIONS_PRELOAD : [])];
     const options = { name, port: this.#port, dataDir, env: all, flags };
     return new FaultyNode(options, place, clock, disk, (how) => this.deaths.push(`${name} ended by itself: ${how}`));

@@ -66,7 +66,7 @@ async function missed(stage: Stage): Promise<void> {
   stage.proxy.isolate(away.name);
   const before = (await away.status()).layout?.version ?? 0;
   stage.tell(`${away.name} is cut off, at version ${before}`);
-  for (const zone of ["renamed", "renamed again"]) await changed(stage, others, { op: "zone", name: others[0]!.name, zone: `${zone} at ${before}` });
+  for (const zone of ["renamed", "renamed-again"]) await changed(stage, others, { op: "zone", name: others[0]!.name, zone: `${zone}-at-${before}` });
   const version = (await others[0]!.status()).layout?.version ?? 0;
   stage.expect((await away.status()).layout?.version === before, `${away.name} goes by a layout that nobody can have told it`);
   stage.proxy.clear();
