@@ -1,6 +1,7 @@
 /** Fault 6: nodes see different federations: while one forms, when another comes by, when layouts were missed, when operators disagree. */
 import { join } from "node:path";
 import type { LayoutAsk } from "../../../node/layout-admin.ts";
+import type { QueuedChange } from "../../../node/layout-queue.ts";
 import type { LayoutStatus } from "../../../node/status.ts";
 import { ask } from "../../e2e/ask.ts";
 import { eventually } from "../../e2e/federation.ts";
@@ -13,8 +14,7 @@ export const views: Scenario = {
   fault: 6,
   name: "different views of who belongs together",
   says: "A federation forms while its nodes are killed and cut off at every moment of it; a node with another list of first members and a federation of its own with the same secret come by; members miss layouts, hear of them late, and two operators change at once. Every version means one thing, nobody takes another federation's, no memory crosses over, and a quorum read sees what was acknowledged whoever coordinates.",
-  // Each in a zone of its own: another name for one moves nothing, so a change can be carried out while a member is away.
-  stage: () => ({ unready: true, spare: 2, envOf: (index) => ({ FEDERATION_ZONE: `zone-${index}` }), clients: { clients: 8, pauseMs: 30 } }),
+  stage: () => ({ unready: true, spare: 2, clients: { clients: 8, pauseMs: 30 } }),
   async play(stage, quick) {
     await formInAStorm(stage, quick ? 4_000 : 25_000);
     stage.clients.start();
@@ -59,18 +59,33 @@ async function layouts(nodes: readonly FaultyNode[]): Promise<string[]> {
   return seen.flatMap((status) => (status?.layout == null ? [] : [JSON.stringify(status.layout)]));
 }
 
-/** A member is cut off, with clients, while the others go through six versions; it learns of them by what it is refused, and by repair. */
+/**
+ * A member is cut off, with clients, while the others go through versions: changes that are staged, wait for its copies, and are taken back; and one that waits
+ * until it is there again. It learns of them by what it is refused, and by repair.
+ */
 async function missed(stage: Stage): Promise<void> {
   const away = stage.rng.pick(stage.nodes);
   const others = stage.nodes.filter((node) => node !== away);
+  const versionAt = async (node: FaultyNode): Promise<number> => (await node.status()).layout?.version ?? 0;
+  const before = await versionAt(away);
+  const stagedHere = async (): Promise<true | undefined> => (await others[0]!.status()).layout?.phase === "staged" || undefined;
   stage.proxy.isolate(away.name);
-  const before = (await away.status()).layout?.version ?? 0;
   stage.tell(`${away.name} is cut off, at version ${before}`);
-  for (const zone of ["renamed", "renamed-again"]) await changed(stage, others, { op: "zone", name: others[0]!.name, zone: `${zone}-at-${before}` });
-  const version = (await others[0]!.status()).layout?.version ?? 0;
-  stage.expect((await away.status()).layout?.version === before, `${away.name} goes by a layout that nobody can have told it`);
+  for (const weight of stage.rng.shuffle([20, 30, 40, 50]).slice(0, 2)) {
+    const queued = await asked(stage, others, { op: "weight", name: away.name, weight });
+    await eventually("a change is staged without it", PATIENCE_MS, stagedHere);
+    await outcomeOf(others, await asked(stage, others, { op: "stop" }));
+    const { outcome } = await outcomeOf(others, queued);
+    stage.expect(outcome === "stopped", `a change that was taken back ended as "${outcome}"`);
+  }
+  const waiting = await asked(stage, others, { op: "zone", name: others[0]!.name, zone: `renamed-at-${before}` });
+  await eventually("another is staged", PATIENCE_MS, stagedHere);
+  const version = await versionAt(others[0]!);
+  stage.expect((await versionAt(away)) === before, `${away.name} goes by a layout that nobody can have told it`);
   stage.proxy.clear();
   stage.tell(`${away.name} is back, ${version - before} versions behind`);
+  const { outcome, reason } = await outcomeOf(stage.nodes, waiting);
+  stage.expect(outcome === "done", `the change that waited ended as "${outcome}": ${reason}`);
   await alike(stage, version);
   await stage.progress(20, `with ${away.name} back`);
 }
@@ -91,12 +106,12 @@ async function twoOperators(stage: Stage): Promise<void> {
   const weight = 100 + stage.rng.int(900);
   const zone = `zone-${weight}`;
   const name = about.name;
-  const asked = await Promise.all([
+  const both = await Promise.all([
     askForChange([here], { op: "weight", name, weight }, `weight-${weight}`),
     askForChange([there], { op: "zone", name, zone }, `zone-${weight}`),
   ]);
   stage.tell(`${here.name} and ${there.name} are told to change ${name} at once`);
-  for (const one of asked) {
+  for (const one of both) {
     const { outcome, reason } = await outcomeOf(stage.nodes, one);
     stage.expect(outcome === "done", `of two changes at once ${JSON.stringify(one.change)} ended as "${outcome}": ${reason}`);
   }
@@ -106,8 +121,12 @@ async function twoOperators(stage: Stage): Promise<void> {
   await stage.progress(10, "after two changes at once");
 }
 
+function asked(stage: Stage, at: readonly FaultyNode[], change: LayoutAsk): Promise<QueuedChange> {
+  return askForChange(at, change, `change-${stage.rng.next32()}`);
+}
+
 async function changed(stage: Stage, at: readonly FaultyNode[], change: LayoutAsk): Promise<void> {
-  const { outcome, reason } = await outcomeOf(at, await askForChange(at, change, `change-${stage.rng.next32()}`));
+  const { outcome, reason } = await outcomeOf(at, await asked(stage, at, change));
   stage.expect(outcome === "done", `${JSON.stringify(change)} ended as "${outcome}": ${reason}`);
 }
 
