@@ -161,12 +161,12 @@ export class Faults {
 
   /**
    * While layout 1 is formed never the last node's: one name that keeps its disk is what a decision lives on. Later one at a time, and only when all others
-   * run and count: what quorum promises is to survive the loss of one.
+   * run and count, and none has a disk that lies: what quorum promises is to survive the loss of one.
    */
   #mayLose(node: SimNode): boolean {
     const { nodes } = this.#federation;
     if (this.#disksLost) return node !== nodes.at(-1);
-    return nodes.length > 2 && nodes.every((one) => one.process?.engine.replica?.standing === "counting");
+    return nodes.length > 2 && nodes.every((one) => one.process?.engine.replica?.standing === "counting" && (one === node || !one.disk.lies));
   }
 
   /** A disk that lies will be replaced, so it is as good as lost; two at a time are more than a quorum survives. */
