@@ -203,13 +203,13 @@ export class Changing {
     }
   }
 
-  /** A member that drains must be here, so that what it alone was told is handed over too. */
+  /** A member that drains must be here, so that what it alone was told is handed over too; one that was revoked meanwhile is not heard any more. */
   #drained(layout: Layout): boolean {
     const { replica, queue } = this.#o;
     const change = queue.change(layout.change);
     if (change?.op !== "remove" || !change.drain) return true;
     const leaving = layout.members.find((member) => member.name === change.name);
-    return leaving === undefined || replica.counting().includes(leaving.writer);
+    return leaving === undefined || queue.revoked().has(leaving.node) || replica.counting().includes(leaving.writer);
   }
 
   #say(layout: Layout): void {

@@ -4,7 +4,7 @@
  */
 import { writerIdOf } from "../crypto/hash.ts";
 import type { Keyring } from "../crypto/keyring.ts";
-import type { DamagedCopy, Done, Effect, Proposal, ReadRequest, RequestId } from "../protocol/effects.ts";
+import type { DamagedCopy, Done, Effect, OwnTail, Proposal, ReadRequest, RequestId } from "../protocol/effects.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
 import { type Level, type NodeId, type Partition, SYSTEM_TENANT, type WriterId } from "../protocol/ids.ts";
@@ -28,6 +28,7 @@ import { Snapshots } from "./snapshots.ts";
 import { decodeDamaged, encodeDamaged } from "./store/rows.ts";
 import type { Store, StoreSnapshot } from "./store/store.ts";
 import { type Place, StoreError } from "./store/store-error.ts";
+import { WritingAgain } from "./writing-again.ts";
 
 export interface EngineSettings {
   readonly name: string;
@@ -107,6 +108,7 @@ export class Engine {
   #forming: Forming | undefined;
   #changing: Changing | undefined;
   #collecting: Collecting | undefined;
+  #writingAgain: WritingAgain | undefined;
   #copying: Copying | undefined;
   #snapshots: Snapshots | undefined;
   #queue: LayoutQueue | undefined;
@@ -362,7 +364,7 @@ export class Engine {
         break;
       }
       case "copy":
-        void this.#becomeAnother(effect.reason);
+        void this.#becomeAnother(effect.reason, effect.tails);
         break;
       case "count":
         void this.#count();
@@ -624,6 +626,12 @@ export class Engine {
       listed ? "layout holds" : "this node is in no layout: it forwards",
     );
     this.#perform(this.#replica.tick(system.monotonic(), system.now()));
+    this.#writingAgain = new WritingAgain({
+      ...this.#o,
+      replica: this.#replica,
+      propose: (proposal) => this.propose(proposal),
+      onFailure: (error) => this.#failed(error),
+    });
     this.#collecting = new Collecting({
       ...this.#o,
       replica: this.#replica,
@@ -742,14 +750,14 @@ export class Engine {
   // ---- starting, counting, giving up ----------------------------------------------------------------------------
 
   /** Others have heard of more than this disk knows: what it holds stays, under a new incarnation, and everything begins again (P4). */
-  async #becomeAnother(reason: string): Promise<void> {
+  async #becomeAnother(reason: string, tails: readonly OwnTail[]): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#cancelTick();
     const { store, system, log } = this.#o;
     log.error({ reason, incarnation: store.incarnation }, "this disk is a copy of one that went on: it goes on under a new incarnation");
     try {
-      await store.renewIncarnation((length) => system.randomBytes(length));
+      await store.renewIncarnation((length) => system.randomBytes(length), this.writer, tails);
     } catch (error) {
       this.#o.onFatal(error as Error);
       return;
@@ -807,6 +815,7 @@ export class Engine {
       this.#guard(() => {
         this.#copying?.tick();
         this.#collecting?.tick(now);
+        this.#writingAgain?.tick(now);
         this.#writeTold(now);
         this.#compare(now);
         this.#news(now);

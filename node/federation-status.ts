@@ -102,7 +102,7 @@ export class FederationView {
         standing: this.#engine.replica?.standing ?? "unlisted",
         asks_to_join: this.#self.asksToJoin(),
         secret_ids: this.#engine.secretIds,
-        zone: settings.zone,
+        zone: this.#member()?.zone ?? settings.zone,
         version: this.#self.version,
         protocol_version: PROTOCOL_VERSION,
       },
@@ -163,6 +163,12 @@ export class FederationView {
     const quorum = this.#quorum();
     const redundancy = layout === undefined || layout.members.length === 1 ? "single" : quorum.short_groups > 0 ? "short" : "full";
     return { ready: reasons.length === 0, reasons, quorum: quorum.available, redundancy };
+  }
+
+  /** This node as the layout lists it. */
+  #member(): Member | undefined {
+    const { layout, writer } = this.#engine;
+    return layout === undefined ? undefined : votersOf(layout).find((member) => member.writer === writer);
   }
 
   #role(): FederationStatus["node"]["role"] {
@@ -251,21 +257,36 @@ export class FederationView {
   /** Every group that must agree, the old and the next one while a change is joint. */
   #quorum(): FederationStatus["quorum"] {
     const { layout, replica } = this.#engine;
-    if (layout === undefined) return { available: false, short_groups: 0, short_copies: 0, group_size: 0, quorum: 0 };
+    if (layout === undefined)
+      return { available: false, unavailable: 256, system: false, short_groups: 0, short_copies: 0, group_size: 0, quorum: 0 };
     const counting = new Set(replica?.counting() ?? []);
     const satisfied = ({ members, quorum }: Group): boolean => members.filter(({ writer }) => counting.has(writer)).length >= quorum;
-    let available = replica?.conflict === undefined;
+    const whole = replica?.conflict === undefined;
+    let unavailable = 0;
+    let system = false;
     let short = 0;
     let smallest = groupOf(layout, PARTITIONS[0]!);
     const wanted = 2 * layout.replicationFactor - 1;
     for (const partition of PARTITIONS) {
-      if (!countingGroups(layout, partition).every(satisfied)) available = false;
-      if (partition === PARTITIONS.at(-1)) continue;
+      const available = whole && countingGroups(layout, partition).every(satisfied);
+      if (partition === PARTITIONS.at(-1)) {
+        system = available;
+        continue;
+      }
+      if (!available) unavailable++;
       const group = groupOf(layout, partition);
       if (group.size < wanted) short++;
       if (group.size < smallest.size) smallest = group;
     }
-    return { available, short_groups: short, short_copies: this.#shortCopies(layout, counting), group_size: smallest.size, quorum: smallest.quorum };
+    return {
+      available: unavailable === 0 && system,
+      unavailable,
+      system,
+      short_groups: short,
+      short_copies: this.#shortCopies(layout, counting),
+      group_size: smallest.size,
+      quorum: smallest.quorum,
+    };
   }
 
   /** A full replica that has lacked something for long, or is not there, is no copy to rely on. */

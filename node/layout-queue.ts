@@ -118,6 +118,8 @@ const FINISH_MS = 5000;
 export class LayoutQueue {
   readonly #o: LayoutQueueOptions;
   readonly #finishing = new Set<string>();
+  /** The last change whose outcome could not be written. */
+  #failed = "";
 
   constructor(options: LayoutQueueOptions) {
     this.#o = options;
@@ -147,7 +149,12 @@ export class LayoutQueue {
     const key = `${id}/${outcome}`;
     const call: Call = { tenant: SYSTEM_TENANT, level: "quorum", key, token: undefined, requestId: key, deadline: system.monotonic() + FINISH_MS };
     run("layout.end", { id, outcome, reason }, call)
-      .catch((error: Error) => log.warn({ change: id, error: error.message }, "what came of a change could not be written; it is tried again"))
+      .catch((error: Error) => {
+        // Right after a layout changed few have reported under it, and the next look finds more.
+        const level = this.#failed === id ? "warn" : "debug";
+        this.#failed = id;
+        log[level]({ change: id, error: error.message }, "what came of a change could not be written; it is tried again");
+      })
       .finally(() => this.#finishing.delete(id));
   }
 }

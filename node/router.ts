@@ -26,6 +26,9 @@ import { decodeToken, encodeToken } from "./token.ts";
 /** No single silent replica may use up the whole deadline while another could answer; ms. */
 const ATTEMPT_MIN_MS = 500;
 
+/** About what pings need to give up a peer that is connected and takes nothing: until then it is nearest by what it answered before. */
+const SILENT_MS = 10_000;
+
 /** What a write operation makes of one state. */
 type Decision = ReturnType<WriteOperation<unknown, unknown>["decide"]> | { readonly refusal: ApiError };
 
@@ -53,6 +56,8 @@ export function createRouter(options: RouterOptions): Router {
 class NodeRouter implements Router {
   readonly #o: RouterOptions;
   readonly #forward: Forward | undefined;
+  /** Replicas that let a request go unanswered: others are asked before them until then. At most as many as ever were members. */
+  readonly #silentUntil = new Map<NodeId, number>();
 
   constructor(options: RouterOptions) {
     this.#o = options;
@@ -117,9 +122,10 @@ class NodeRouter implements Router {
     const replicas = groupOf(layout, partition).replicas;
     const near = (node: NodeId): number => this.#o.latencyMs(node) ?? Number.MAX_VALUE;
     const behind = (member: Member): number => Number(this.#lacks(member.writer, partition) > INTERVAL_DELTAS_MAX);
+    const silent = (node: NodeId): number => Number(this.#o.engine.system.monotonic() < (this.#silentUntil.get(node) ?? 0));
     const connected = replicas
       .filter((member) => this.#o.engine.links?.peer(member.node)?.writer === member.writer)
-      .sort((a, b) => behind(a) - behind(b) || near(a.node) - near(b.node));
+      .sort((a, b) => silent(a.node) - silent(b.node) || behind(a) - behind(b) || near(a.node) - near(b.node));
     if (forward === undefined || connected.length === 0) {
       throw new ApiError(
         "no_quorum",
@@ -134,9 +140,12 @@ class NodeRouter implements Router {
       const attempt = Math.min(left, Math.max(ATTEMPT_MIN_MS, left / (connected.length - at)));
       try {
         this.#o.meter.count("sync_operation", 1, "forward");
-        return await forward.ask(member.node, operation, args, call, attempt);
+        const outcome = await forward.ask(member.node, operation, args, call, attempt);
+        this.#silentUntil.delete(member.node);
+        return outcome;
       } catch (error) {
         if (!(error instanceof AskAnother)) throw error;
+        if (error.wasSent) this.#silentUntil.set(member.node, this.#o.engine.system.monotonic() + SILENT_MS);
         inDoubt ||= error.wasSent;
         reason = error.reason ?? reason;
       }

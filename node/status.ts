@@ -139,6 +139,7 @@ export interface FederationStatus {
     readonly asks_to_join: boolean;
     /** Public ids of the secrets it knows, the one it seals with first. */
     readonly secret_ids: readonly string[];
+    /** As the layout has it; of a node in no layout what it was started with. */
     readonly zone: string;
     readonly version: string;
     readonly protocol_version: number;
@@ -155,6 +156,10 @@ export interface FederationStatus {
   readonly quorum: {
     /** Every partition this node knows of can reach its quorum from here. */
     readonly available: boolean;
+    /** Of the 256: those that cannot, and are written and read at `one` only. */
+    readonly unavailable: number;
+    /** The system partition can: keys and the layout can be changed. */
+    readonly system: boolean;
     /** Partitions whose group is shorter than 2 RF - 1, and why this may be fine (fewer members than that). */
     readonly short_groups: number;
     /** Partitions with data here of which fewer full replicas than the factor are connected and hold all that is known. */

@@ -37,6 +37,13 @@ export interface DamagedCopy {
   readonly kind: "heads" | "marks";
 }
 
+/** The end of this node's own stream in a partition that no member is known to hold as it is here. */
+export interface OwnTail {
+  readonly partition: Partition;
+  /** Up to this number, 0 for none, another holds the same. */
+  readonly after: number;
+}
+
 export interface Done {
   readonly level: Level;
   readonly tally: Tally;
@@ -67,7 +74,7 @@ export type Effect =
   /** Take one store snapshot for these reads, then say which frontier it has. */
   | { readonly type: "snapshot"; readonly barrier: number; readonly partition: Partition; readonly requests: readonly RequestId[] }
   /** This disk is an older copy of one that went on, or runs twice: go on under a new incarnation. */
-  | { readonly type: "copy"; readonly reason: string }
+  | { readonly type: "copy"; readonly reason: string; readonly tails: readonly OwnTail[] }
   /** A re-listed incarnation holds enough to begin to count: persist that, then say `counted`. */
   | { readonly type: "count" }
   /** The peer goes by an older layout: send it ours. */

@@ -8,7 +8,7 @@ import { Barriers } from "./barrier.ts";
 import { CatchUp } from "./catch-up.ts";
 import { type Hlc, laterHlc, tickHlc } from "./clock.ts";
 import { buildDelta, type Delta, hashOf } from "./delta.ts";
-import type { Batch, DamagedCopy, Effect, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
+import type { Batch, DamagedCopy, Effect, OwnTail, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
 import { ProtocolError } from "./errors.ts";
 import { type FloorContribution, type FloorCut, FloorRounds, missingForFloor } from "./floor.ts";
 import type { OpenedDelta, VerifiedMessage } from "./frame.ts";
@@ -301,6 +301,7 @@ export class Replica {
   takesUp(partition: Partition): boolean {
     if (!this.#members.keepsAs(partition, "replica")) {
       this.#leaving.add(`heads/${partition}`);
+      this.#streams.heads.replace(partition, []);
       return false;
     }
     this.#fetching.add(partition);
@@ -483,7 +484,6 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     this.#leaving.delete(`${kind}/${partition}`);
-    this.#streams[kind].replace(partition, []);
     if (kind === "heads") this.#fetching.delete(partition);
     // Should it become a witness of the partition again, it has forgotten nothing yet.
     if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
@@ -914,7 +914,7 @@ export class Replica {
     if (reason !== undefined) {
       this.#isCopy = true;
       this.#review(effects);
-      effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
+      effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}`, tails: this.#ownTails(message.own) });
       return;
     }
     const { part, parts } = message;
@@ -938,6 +938,28 @@ export class Replica {
     const staged = this.#streams.heads.staged(partition, this.#writer);
     if (staged.seq === seq) return staged.hash;
     return this.isDamaged(partition) ? undefined : this.#state.delta(partition, this.#writer, seq)?.hash;
+  }
+
+  /**
+   * What this node numbered, and nobody is known to hold as it is here: another process may have given those numbers to other deltas. Only where a whole copy
+   * can be had instead of this one.
+   * @param told heads of this node's streams as the member says it holds them
+   */
+  #ownTails(told: readonly StreamHead[]): OwnTail[] {
+    const known = votersOf(this.layout).flatMap(({ writer }) => {
+      const before = this.#start.toldBefore(writer);
+      const now = (kind: Kind): StreamHead[] => this.#knowledge.all(writer, kind);
+      return [...now("heads"), ...now("marks"), ...(before?.heads ?? []), ...(before?.marks ?? [])];
+    });
+    const shared = new Map<Partition, number>();
+    for (const { partition, writer, seq, hash } of [...told, ...known])
+      if (writer === this.#writer && seq > (shared.get(partition) ?? 0) && hash !== "" && this.#ownHash(partition, seq) === hash)
+        shared.set(partition, seq);
+    return [...this.#streams.heads.partitions()].flatMap((partition) => {
+      const after = shared.get(partition) ?? 0;
+      if (!this.#keepsIn(partition, "heads") || this.#isOnlyCopy(partition)) return [];
+      return this.#streams.heads.durable(partition, this.#writer) > after ? [{ partition, after }] : [];
+    });
   }
 
   /** Where this node stands, and what follows when that changes. */
@@ -1327,7 +1349,7 @@ export class Replica {
   }
 
   #replaceCopy(partition: Partition, effects: Effect[]): void {
-    if (this.#fetching.has(partition) || this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
+    if (this.#isMoving("heads", partition) || this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
     if ((this.#fetchFailed.get(partition) ?? 0) > this.#now || this.snapshotSources(partition).length === 0) return;
     this.#fetching.add(partition);
     effects.push({ type: "fetch", partition });

@@ -48,8 +48,7 @@ export function stewardStep(facts: Facts): StewardStep | undefined {
   const stop = facts.queue.find(({ change }) => change.op === "stop");
   if (layout.phase === "done") return stop === undefined ? startNext(facts) : finishStop(facts, stop);
   if (stop !== undefined) return plain(stopped(layout));
-  const current = facts.queue.find(({ id }) => id === layout.change);
-  if (current !== undefined && joinsRevoked(current, facts.revoked)) return plain(stopped(layout));
+  if (waitsForRevoked(facts)) return plain(stopped(layout));
   if (layout.phase === "staged") return copied ? plain(joint(layout)) : undefined;
   return transferred ? plain(done(layout)) : undefined;
 }
@@ -77,14 +76,31 @@ function finishStop({ layout, queue }: Facts, { id }: Queued): StewardStep {
   return { finish: id, outcome: "nothing to do", reason: "no change is under way" };
 }
 
+/** The change under way counts on a node that never comes back: it joins by this change, or would be an owner afterwards though it is to be taken out. */
+function waitsForRevoked(facts: Facts): boolean {
+  const { layout, queue, revoked } = facts;
+  const current = queue.find(({ id }) => id === layout.change);
+  if (current !== undefined && joinsRevoked(current, revoked)) return true;
+  return removalOfRevoked(facts) !== undefined && layout.next?.members.some(({ node }) => revoked.has(node)) === true;
+}
+
+/** Goes before what was asked for earlier, which might wait for that node. */
+function removalOfRevoked({ layout, queue, revoked }: Facts): Queued | undefined {
+  const names = new Set(layout.members.flatMap(({ name, node }) => (revoked.has(node) ? [name] : [])));
+  return queue.find(({ change }) => change.op === "remove" && names.has(change.name));
+}
+
 function joinsRevoked({ change }: Queued, revoked: ReadonlySet<NodeId>): boolean {
   return (change.op === "add" || change.op === "replace") && revoked.has(change.member.node);
 }
 
-function startNext({ layout, queue: [first], revoked }: Facts): StewardStep | undefined {
+function startNext(facts: Facts): StewardStep | undefined {
+  const { layout, queue, revoked } = facts;
+  const last = queue.find(({ id }) => id === layout.change);
+  const first = last ?? removalOfRevoked(facts) ?? queue[0];
   if (first === undefined || first.change.op === "stop") return undefined;
   const { id, change } = first;
-  if (id === layout.change) {
+  if (first === last) {
     if (isInEffect(layout, first)) return { finish: id, outcome: "done", reason: `in effect since version ${layout.version} at the latest` };
     return { finish: id, outcome: "stopped", reason: `ended by version ${layout.version} at the latest, before it was done` };
   }

@@ -31,6 +31,8 @@ const Peer = Type.Object({
 });
 const Quorum = Type.Object({
   available: Type.Boolean(),
+  unavailable: Type.Integer(),
+  system: Type.Boolean(),
   short_groups: Type.Integer(),
   short_copies: Type.Integer(),
   group_size: Type.Integer(),

@@ -24,6 +24,7 @@
  * | `k/ppp/key` | executions of an idempotency key |
  * | `e/ppp` | per stream: bodies of the log are erased up to, and to be erased up to |
  * | `o/ppp` | this node's own streams of a partition that was dropped: their last seq and hash, so that no number is used again |
+ * | `a/ppp/writer/n` | a delta of this node's own earlier stream that nobody else held: to be written again, as in `d/` |
  * | `q/ppp` | the rows of a full replica are being cleared, or replaced by a snapshot: until it is gone they count as none |
  * | `z/ppp` | the rows of a witness are being cleared |
  * | `n/ppp` | how many visible concepts, links, turns and memories the partition has |
@@ -71,6 +72,7 @@ export const keys = {
   replacing: (partition: Partition): string => `q/${at(partition)}`,
   clearingWitness: (partition: Partition): string => `z/${at(partition)}`,
   log: (partition: Partition, writer: WriterId, seq: number): string => `d/${at(partition)}/${writer}/${n(seq)}`,
+  aside: (partition: Partition, writer: WriterId, seq: number): string => `a/${at(partition)}/${writer}/${n(seq)}`,
   sealed: (partition: Partition, writer: WriterId, seq: number): string => `s/${at(partition)}/${writer}/${n(seq)}`,
   idempotency: (partition: Partition, key: KeyHash): string => `k/${at(partition)}/${key}`,
   record: (partition: Partition, tenant: string, kind: Kind, id: string): string => `r/${at(partition)}/${tenant}/${KIND_CODES[kind]}/${id}`,
@@ -92,11 +94,12 @@ export const ranges = {
   layouts: () => under("l"),
   records: (partition: Partition) => under(`r/${at(partition)}`),
   sealed: () => under("s"),
+  aside: () => under("a"),
   index: (partition: Partition, tenant: string) => under(`i/${at(partition)}/${tenant}`),
 };
 
-/** Partition, writer and seq out of `s/ppp/writer/n`. */
-export function sealedAt(key: string): { partition: Partition; writer: WriterId; seq: number } {
+/** Partition, writer and seq out of `s/ppp/writer/n`, or of `a/ppp/writer/n`. */
+export function streamAt(key: string): { partition: Partition; writer: WriterId; seq: number } {
   const [, partition, writer, seq] = key.split("/");
   return { partition: Number(partition) as Partition, writer: writer as WriterId, seq: Number.parseInt(seq as string, 16) };
 }

@@ -1,6 +1,7 @@
 /** The real LevelDB. Failures to open become sentences: a store that needs repair is a lost disk, never repaired and carried on with. */
 import { Level as ClassicLevel } from "level";
 import { makeFolder } from "./folder.ts";
+import { logDamage } from "./level-log.ts";
 import type { Level, LevelOperation, LevelSnapshot } from "./level-port.ts";
 import { StoreError } from "./store-error.ts";
 
@@ -11,6 +12,8 @@ export async function openLevel(directory: string): Promise<Level> {
   } catch (error) {
     throw new StoreError("UNWRITABLE", `cannot create the data folder ${directory}: ${(error as Error).message}`, error);
   }
+  const damage = await logDamage(directory);
+  if (damage !== undefined) throw corrupt(directory, damage);
   const db = new ClassicLevel<string, Uint8Array>(directory, {
     keyEncoding: "utf8",
     valueEncoding: "view",
@@ -24,13 +27,17 @@ export async function openLevel(directory: string): Promise<Level> {
     if (cause?.code === "LEVEL_LOCKED") throw new StoreError("LOCKED", `the data folder ${directory} is in use by another process`, error);
     if (/permission|denied|read-only|EACCES|EROFS/i.test(cause?.message ?? ""))
       throw new StoreError("UNWRITABLE", `cannot write to the data folder ${directory}: ${cause?.message}`, error);
-    throw new StoreError(
-      "CORRUPT",
-      `the store in ${directory} does not open (${cause?.message ?? (error as Error).message}); treat it as a lost disk: move the folder away and start again, the peers hold the data`,
-      error,
-    );
+    throw corrupt(directory, cause?.message ?? (error as Error).message, error);
   }
   return new LevelOfClassic(db);
+}
+
+function corrupt(directory: string, why: string, cause?: unknown): StoreError {
+  return new StoreError(
+    "CORRUPT",
+    `the store in ${directory} does not open (${why}); treat it as a lost disk: move the folder away and start again, the peers hold the data`,
+    cause,
+  );
 }
 
 /** classic-level as the store's port. A batch is put together operation by operation: as one array it costs the main thread half as much again. */

@@ -1,6 +1,7 @@
 /** One node's LevelDB: opened once, checked, read through snapshots, written through group commits. Knows no network and no memory. */
 import { sealedUnder } from "../../crypto/seal.ts";
 import { HLC_ZERO } from "../../protocol/clock.ts";
+import type { OwnTail } from "../../protocol/effects.ts";
 import type { FloorCut } from "../../protocol/floor.ts";
 import type { Head, StreamHead } from "../../protocol/frontier.ts";
 import type { RecordState } from "../../protocol/graph/apply.ts";
@@ -10,6 +11,7 @@ import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
+import { type Aside, allAside, setAside } from "./aside.ts";
 import { beginClearing, clearRows, endClearing, finishClearing, headsAt, type InOrder } from "./clearing.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import { eraseSome, floorCut } from "./floors.ts";
@@ -23,7 +25,7 @@ import {
   protect,
   ranges,
   STORE_FORMAT,
-  sealedAt,
+  streamAt,
   under,
   unprotect,
   versionAt,
@@ -143,7 +145,7 @@ export class Store {
     for await (const [key, value] of db.iterator(ranges.marks())) streams.marks.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
     const sealed: { partition: Partition; writer: WriterId; seq: number; bytes: number; secret: string }[] = [];
     for await (const [key, value] of db.iterator(ranges.sealed()))
-      sealed.push({ ...sealedAt(key), bytes: value.length - CHECKSUM_BYTES, secret: secretOfRow(value) });
+      sealed.push({ ...streamAt(key), bytes: value.length - CHECKSUM_BYTES, secret: secretOfRow(value) });
     const counts = new Map<Partition, RecordCounts>();
     for await (const [key, value] of db.iterator(ranges.counts())) counts.set(partitionAt(key), decodeCounts(unprotect(key, value)));
     const erased = new Map<Partition, Map<WriterId, Erased>>();
@@ -206,17 +208,31 @@ export class Store {
   /**
    * Another incarnation for the same data: what it holds stays, but as a new writer, which has counted and voted for nothing yet. For data that may be a
    * copy of what another process goes on with (P4).
+   * @param own the writer it was @param tails what of its streams is set aside, in the same batch
    */
-  async renewIncarnation(randomBytes: (length: number) => Uint8Array): Promise<Incarnation> {
+  async renewIncarnation(randomBytes: (length: number) => Uint8Array, own: WriterId, tails: readonly OwnTail[]): Promise<Incarnation> {
     const incarnation = Buffer.from(randomBytes(16)).toString("hex") as Incarnation;
     const operations: LevelOperation[] = [
       { type: "put", key: META.incarnation, value: protect(text.encode(incarnation)) },
       { type: "del", key: META.counted },
       { type: "del", key: META.vote },
     ];
-    await this.#put(operations, true);
+    // After what is being flushed, whose deltas are on the disk by then.
+    await this.#inOrder(() => this.#db.batch([...operations, ...setAside(this.#db, own, tails)], { sync: true }));
     this.#incarnation = incarnation;
     return incarnation;
+  }
+
+  // ---- writes of an earlier incarnation --------------------------------------------------------------------------
+
+  /** What is to be written again. */
+  aside(): AsyncGenerator<Aside> {
+    return allAside(this.#db);
+  }
+
+  /** It is written again. Without an fsync of its own: should it come back, its key is known. */
+  dropAside({ partition, writer, seq }: Aside): Promise<void> {
+    return this.#put([{ type: "del", key: keys.aside(partition, writer, seq) }], false);
   }
 
   // ---- starts, and what others told ------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 /** What must hold once nothing moves any more: equal frontiers, equal fingerprints, and witnesses that keep nothing. */
 import type { FederationStatus, PartitionStatus } from "../../node/status.ts";
+import { SYSTEM_PARTITION } from "../../protocol/ids.ts";
 import { ask } from "./ask.ts";
 import { eventually, type Federation } from "./federation.ts";
 
@@ -22,7 +23,9 @@ export async function atRest(federation: Pick<Federation, "urls" | "nodes">, ms 
       for (const { partitions: own } of seen)
         for (const state of own) partitions.set(state.partition, [...(partitions.get(state.partition) ?? []), state]);
       different = [...partitions].flatMap(([partition, held]) =>
-        differences(held, federation.nodes.length).map((what) => `partition ${partition}: ${what}`),
+        differences(held, partition === SYSTEM_PARTITION ? federation.nodes.length : Math.min(3, federation.nodes.length)).map(
+          (what) => `partition ${partition}: ${what}`,
+        ),
       );
       different = [
         ...different,
@@ -35,11 +38,12 @@ export async function atRest(federation: Pick<Federation, "urls" | "nodes">, ms 
 }
 
 function differences(held: readonly PartitionStatus[], nodes: number): string[] {
+  const placed = held[0]!;
   const frontiers = new Set(held.map(({ frontier }) => JSON.stringify(Object.entries(frontier).sort())));
   const replicas = held.filter(({ role }) => role === "replica");
   const fingerprints = new Set(replicas.map(({ fingerprint }) => fingerprint));
   return [
-    ...(held.length === Math.min(3, nodes) ? [] : [`known to ${held.length} nodes`]),
+    ...(held.length === Math.min(placed.replicas.length + placed.witnesses.length, nodes) ? [] : [`known to ${held.length} nodes`]),
     ...(frontiers.size === 1 ? [] : [`frontiers ${[...frontiers].join(" | ")}`]),
     ...(replicas.length >= 2 && fingerprints.size === 1 && !fingerprints.has(null) ? [] : [`fingerprints ${[...fingerprints].join(" | ")}`]),
     ...held.filter(({ held_deltas }) => held_deltas > 0).map(({ held_deltas }) => `a witness keeps ${held_deltas} deltas`),

@@ -59,6 +59,9 @@ export interface FederationNode {
 const MAIN = resolve(import.meta.dirname, "../../node/main.ts");
 const READY_MS_MAX = 30_000;
 const STOP_MS_MAX = 12_000;
+/** Whoever waits looks often at first, and less and less: a look at everything costs the processes that it waits for. */
+const LOOK_MIN_MS = 50;
+const LOOK_MAX_MS = 400;
 
 export async function startFederation(options: FederationOptions = {}): Promise<Federation> {
   const count = options.nodes ?? 3;
@@ -114,14 +117,14 @@ export async function startFederation(options: FederationOptions = {}): Promise<
 export async function eventually<T>(what: string, ms: number, check: () => Promise<T | undefined>, why: () => string = () => ""): Promise<T> {
   const deadline = performance.now() + ms;
   let last: unknown;
-  while (performance.now() < deadline) {
+  for (let wait = LOOK_MIN_MS; performance.now() < deadline; wait = Math.min(LOOK_MAX_MS, wait * 1.2)) {
     try {
       const found = await check();
       if (found !== undefined) return found;
     } catch (error) {
       last = error;
     }
-    await pause(50);
+    await pause(wait);
   }
   throw new Error(`not within ${ms} ms: ${what}${last === undefined ? "" : ` (${last})`}\n${why()}`);
 }

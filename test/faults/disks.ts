@@ -31,15 +31,18 @@ const DECAY = { resonanceDecay: 0.85, periodMs: 30 * 24 * 3_600_000 };
  * At rest: streams whole and chained, equal frontiers with equal records, every acknowledged write on enough copies, every key counted once, and the same
  * bytes from any order of arrival.
  * @param members the disks that count @param others further disks that hold deltas: what they know must not contradict
+ * @param disksLost what was acknowledged at `one` may be gone
  */
 export function checkDisks(
   members: readonly Disk[],
   others: readonly Disk[],
+  disksLost: boolean,
   acknowledged: readonly { readonly operation: Operation; readonly key: string }[],
   factor: number,
   rng: Rng,
 ): Violation[] {
   const registry = new Registry(() => members.map(({ rows }) => rows), factor);
+  registry.disksLost = disksLost;
   for (const { name, rows } of [...members, ...others]) registry.found(name, rows);
   const nodes = members.map(({ name, rows }) => ({ name, store: readRawStore(rows) }));
   return [...registry.violations, ...checkAtRest(nodes, registry, acknowledged, factor, shuffled(rng), DECAY)];

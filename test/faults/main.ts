@@ -23,17 +23,17 @@ const { values } = parseArgs({
     keep: { type: "boolean", default: false },
     mix: { type: "boolean", default: false },
     minutes: { type: "string", default: "5" },
-    nodes: { type: "string", default: "3" },
+    nodes: { type: "string", default: "4" },
   },
 });
 const seed = values.seed === undefined ? 1 + Math.floor(Math.random() * 1_000_000) : Number(values.seed);
 const [minutes, nodes] = [Number(values.minutes), Number(values.nodes)];
 const chosen = values.scenario === undefined ? SCENARIOS : SCENARIOS.filter(({ fault }) => String(fault) === values.scenario);
 const jobs = Math.min(chosen.length, Number(values.jobs ?? (values.quick ? 2 : 1)));
-if (![seed, jobs, nodes].every(Number.isInteger) || chosen.length === 0 || !(minutes > 0) || jobs < 1 || nodes < 3 || nodes > 7) {
+if (![seed, jobs, nodes].every(Number.isInteger) || chosen.length === 0 || !(minutes > 0) || jobs < 1 || nodes < 4 || nodes > 7) {
   const faults = SCENARIOS.map(({ fault }) => fault).join("|");
   process.stderr.write(`usage: npm run faults -- [--scenario ${faults}] [--seed N] [--quick] [--jobs N] [--story] [--keep]\n`);
-  process.stderr.write("       npm run faults -- --mix --minutes N [--nodes 3..7] [--seed N] [--story]\n");
+  process.stderr.write("       npm run faults -- --mix --minutes N [--nodes 4..7] [--seed N] [--story]\n");
   process.exit(2);
 }
 if (process.platform !== "linux") {
@@ -77,7 +77,7 @@ async function play(scenario: Scenario): Promise<void> {
     return;
   }
   const begun = performance.now();
-  if (values.story) console.log([title, scenario.says, ...(scenario.waits === undefined ? [] : [`Waits: ${scenario.waits}`])].join("\n  "));
+  if (values.story) console.log(`${title}\n  ${scenario.says}`);
   const story = values.story ? { story: (line: string) => console.log(`  ${jobs > 1 ? `[${scenario.fault}] ` : ""}${line}`) } : {};
   const stage = await Stage.open({ ...scenario.stage(values.quick), seed, ...story });
   open.add(stage);

@@ -1,10 +1,16 @@
 /**
- * All faults mixed, for as long as one likes: one hand breaks nodes, another the network between them, each at random, while clients go on. Node 1 is never
- * killed, so that its memory can be followed from the beginning to the end.
+ * All faults mixed, for as long as one likes: one hand breaks nodes, another the network between them, a third is an operator who changes the layout, each at
+ * random, while clients go on. Node 1 is never killed, so that its memory can be followed from the beginning to the end. The last node is no first member:
+ * the operator adds it, drains it, and so on.
  */
 
+import { rmSync } from "node:fs";
+import type { LayoutAsk } from "../../node/layout-admin.ts";
+import { eventually } from "../e2e/federation.ts";
 import type { Rng } from "../sim/rng.ts";
 import { brokenDisksMissing } from "./broken-disk.ts";
+import { readDisk } from "./disks.ts";
+import { askForChange, outcomeOf } from "./operator.ts";
 import { type FaultyNode, PATIENCE_MS } from "./proxied-federation.ts";
 import { Stage } from "./stage.ts";
 
@@ -22,6 +28,8 @@ interface Fault {
   readonly weight: number;
   /** Only for nodes that may be killed. */
   readonly kills?: true;
+  /** Only while the network is whole. */
+  readonly whole?: true;
   readonly play: (stage: Stage, node: FaultyNode, rng: Rng) => Promise<void>;
 }
 
@@ -32,6 +40,11 @@ const REPORT_MS = 60_000;
 /** After a fault a node is counted as touched for so long: links come back, it catches up. */
 const AFTERMATH_MS = 10_000;
 const PAUSE_BETWEEN_MS = 3_000;
+const OPERATOR_PAUSE_MS = 30_000;
+/** A change of the layout goes on only while a majority is there, and what moves must reach its new owners. */
+const OPERATOR_PATIENCE_MS = 10 * 60_000;
+/** Between the copy of a store and the moment it is put back. */
+const COPY_AGE_MS = 20_000;
 
 const NODE_FAULTS: readonly Fault[] = [
   { name: "killed", weight: 4, kills: true, play: (stage, node, rng) => down(stage, node, rng, false) },
@@ -46,6 +59,8 @@ const NODE_FAULTS: readonly Fault[] = [
   { name: "paused", weight: 3, play: paused },
   { name: "syncs slowly", weight: 2, play: slowSync },
   { name: "wrong clock", weight: 2, play: wrongClock },
+  { name: "disk lost", weight: 2, kills: true, play: diskLost },
+  { name: "old copy put back", weight: 2, kills: true, whole: true, play: oldCopy },
 ];
 const NETWORK_FAULTS: readonly Fault[] = [
   { name: "cut off", weight: 3, play: (stage, node, rng) => weather(stage, rng, () => stage.proxy.isolate(node.name)) },
@@ -82,6 +97,7 @@ export async function mix(options: MixOptions, opened: (stage: Stage) => void): 
   const stage = await Stage.open({
     seed,
     nodes,
+    firstMembers: nodes - 1,
     clocks: true,
     brokenDisks: missing === undefined,
     rssEveryMs: RSS_MS,
@@ -94,18 +110,15 @@ export async function mix(options: MixOptions, opened: (stage: Stage) => void): 
   stage.clients.start();
   // What is usual, before anything breaks.
   await stage.during(CALM_MS);
-  const until = begun + minutes * 60_000;
+  run.until = begun + minutes * 60_000;
   const judging = setInterval(() => stage.judgeRetired(), JUDGE_MS);
   const reporting = setInterval(() => say(`after ${Math.round((performance.now() - begun) / 60_000)} min: ${run.line()}`), REPORT_MS);
-  try {
-    await Promise.all([run.hand(NODE_FAULTS, until, "nodes"), run.hand(NETWORK_FAULTS, until, "network")]);
-  } catch (error) {
-    stage.violations.push({ checker: "liveness", message: (error as Error).message });
-  } finally {
-    clearInterval(judging);
-    clearInterval(reporting);
-  }
-  await stage.finish().catch((error: Error) => stage.violations.push({ checker: "harness", message: error.stack ?? error.message }));
+  await Promise.all([run.hand(() => run.nodes()), run.hand(() => run.network()), run.hand(() => run.operator())]);
+  clearInterval(judging);
+  clearInterval(reporting);
+  await stage
+    .finish({ members: await run.members() })
+    .catch((error: Error) => stage.violations.push({ checker: "harness", message: error.stack ?? error.message }));
   for (const line of run.report()) say(line);
   for (const { checker, message } of stage.violations.slice(0, 40)) say(`  (${checker}) ${message}`);
   if (stage.violations.length > 0) say(`  logs and disks: ${stage.federation.dataDir}`);
@@ -119,21 +132,87 @@ class Mix {
   /** When which node was touched by a fault. */
   readonly #touched: { readonly node: string; readonly from: number; to: number }[] = [];
   readonly #disks: boolean;
+  /** When the hands lay down their work. */
+  until = 0;
+  /** What the network's hand does now; null while it must keep still. */
+  #weather: Promise<void> | null = Promise.resolve();
 
   constructor(stage: Stage, disks: boolean) {
     this.#stage = stage;
     this.#disks = disks;
   }
 
-  async hand(faults: readonly Fault[], until: number, name: string): Promise<void> {
-    const rng = this.#stage.rng.fork(`hand ${name}`);
-    while (performance.now() < until) {
+  /** Once one of them cannot go on, the others end as well. */
+  async hand(play: () => Promise<void>): Promise<void> {
+    await play().catch((error: Error) => {
+      this.#stage.tell(`VIOLATION: ${error.message}`);
+      this.#stage.violations.push({ checker: "liveness", message: error.message });
+      this.until = 0;
+    });
+  }
+
+  async nodes(): Promise<void> {
+    const rng = this.#stage.rng.fork("hand nodes");
+    const faults = this.#disks ? NODE_FAULTS : NODE_FAULTS.filter((one) => !NEEDS_DISKS.has(one.name));
+    while (performance.now() < this.until) {
       await this.#stage.during(rng.exponential(PAUSE_BETWEEN_MS));
-      const fault = weighted(rng, this.#disks ? faults : faults.filter((one) => !NEEDS_DISKS.has(one.name)));
+      const fault = weighted(rng, faults);
       const may = this.#stage.nodes.filter((node, index) => (fault.kills !== true || index > 0) && !this.#isTouched(node.name));
       if (may.length === 0) continue;
-      await this.#play(fault, rng.pick(may), rng);
+      if (fault.whole === true) await this.#inFairWeather(() => this.#play(fault, rng.pick(may), rng));
+      else await this.#play(fault, rng.pick(may), rng);
     }
+  }
+
+  async network(): Promise<void> {
+    const rng = this.#stage.rng.fork("hand network");
+    while (performance.now() < this.until) {
+      await this.#stage.during(rng.exponential(PAUSE_BETWEEN_MS));
+      const may = this.#stage.nodes.filter((node) => !this.#isTouched(node.name));
+      if (this.#weather === null || may.length === 0) continue;
+      this.#weather = this.#play(weighted(rng, NETWORK_FAULTS), rng.pick(may), rng);
+      await this.#weather;
+    }
+  }
+
+  /** One change after the other, each until it has ended, whatever happens to nodes and network meanwhile. */
+  async operator(): Promise<void> {
+    const { nodes } = this.#stage;
+    const rng = this.#stage.rng.fork("operator");
+    const late = nodes.at(-1)!;
+    for (let number = 1; performance.now() < this.until; number++) {
+      await this.#stage.during(rng.exponential(OPERATOR_PAUSE_MS));
+      if (performance.now() >= this.until) return;
+      const asks: LayoutAsk[] = [
+        { op: "weight", name: rng.pick(nodes.slice(0, -1)).name, weight: 1 + rng.int(4) },
+        { op: "zone", name: rng.pick(nodes.slice(0, -1)).name, zone: rng.pick(["", "east", "west"]) },
+        { op: (await this.members()).includes(late.name) ? "drain" : "add", name: late.name },
+      ];
+      const ask = rng.pick([...asks, asks[2]!]);
+      const begun = performance.now();
+      const what = `${ask.op} ${ask.name}`;
+      this.#stage.tell(`operator: ${what}`);
+      this.#count(`layout: ${ask.op}`);
+      const queued = await askForChange(rng.shuffle(nodes), ask, `mix-${number}`, OPERATOR_PATIENCE_MS);
+      const { outcome, reason } = await outcomeOf(nodes, queued, OPERATOR_PATIENCE_MS);
+      this.#stage.tell(`operator: ${what} has ended as ${outcome} ${reason}, after ${((performance.now() - begun) / 1000).toFixed(0)} s`);
+      this.#stage.expect(outcome === "done" || outcome === "nothing to do", `${what} ended as ${outcome}: ${reason}`);
+    }
+  }
+
+  /** Who serves, by the newest layout that anybody goes by. */
+  async members(): Promise<string[]> {
+    const seen = await Promise.all(this.#stage.nodes.map((node) => node.status().catch(() => undefined)));
+    const layouts = seen.flatMap((status) => status?.layout ?? []).sort((a, b) => b.version - a.version);
+    return layouts[0]?.members.map(({ name }) => name) ?? [];
+  }
+
+  async #inFairWeather(run: () => Promise<void>): Promise<void> {
+    const weather = this.#weather;
+    this.#weather = null;
+    await weather;
+    await run();
+    this.#weather = Promise.resolve();
   }
 
   line(): string {
@@ -158,13 +237,17 @@ class Mix {
   }
 
   async #play(fault: Fault, node: FaultyNode, rng: Rng): Promise<void> {
-    this.#faults.set(fault.name, (this.#faults.get(fault.name) ?? 0) + 1);
+    this.#count(fault.name);
     this.#stage.tell(`${node.name}: ${fault.name}`);
     const touch = { node: node.name, from: performance.now(), to: Number.POSITIVE_INFINITY };
     this.#touched.push(touch);
     await fault.play(this.#stage, node, rng);
     touch.to = performance.now() + AFTERMATH_MS;
     this.#stage.tell(`${node.name}: ${fault.name}, over`);
+  }
+
+  #count(what: string): void {
+    this.#faults.set(what, (this.#faults.get(what) ?? 0) + 1);
   }
 
   #isTouched(node: string): boolean {
@@ -230,6 +313,53 @@ async function up(stage: Stage, node: FaultyNode): Promise<void> {
   node.start();
   // Ready wants peers to be heard; the network's hand may hold them back for a while.
   await stage.federation.ready(PATIENCE_MS, [node]);
+}
+
+/** Known to the others and empty: it comes back by itself, counts for nothing before it holds what they held, and until then nobody else is broken. */
+async function diskLost(stage: Stage, node: FaultyNode): Promise<void> {
+  await node.kill("SIGKILL");
+  await former(stage, node);
+  node.loseStore();
+  await up(stage, node);
+  await counts(node);
+}
+
+/** Behind the node's back: it is found when it compares with those who were told more, who must be there (design: old copies). */
+async function oldCopy(stage: Stage, node: FaultyNode, rng: Rng): Promise<void> {
+  await node.stop();
+  const copy = node.copyStore("copy");
+  await up(stage, node);
+  await stage.during(rng.exponential(COPY_AGE_MS));
+  await counts(node);
+  await node.kill("SIGKILL");
+  await former(stage, node);
+  node.restoreStore(copy);
+  rmSync(copy, { recursive: true });
+  await up(stage, node);
+  await counts(node);
+}
+
+/** What the disk that goes away knows must not contradict what the others know in the end. Most rows are on many such disks: each is kept once. */
+async function former(stage: Stage, node: FaultyNode): Promise<void> {
+  const { rows } = await readDisk(node.name, node.dataDir);
+  const kept = new Map<string, Uint8Array>();
+  for (const [key, value] of rows) {
+    if (!/^[dsl]\//.test(key)) continue;
+    const known = formerRows.get(key);
+    const same = known !== undefined && Buffer.compare(known, value) === 0 ? known : Uint8Array.from(value);
+    formerRows.set(key, same);
+    kept.set(key, same);
+  }
+  stage.formerDisks.push({ name: `${node.name}, former disk ${stage.formerDisks.length + 1}`, rows: kept });
+  stage.disksLost = true;
+}
+const formerRows = new Map<string, Uint8Array>();
+
+async function counts(node: FaultyNode): Promise<void> {
+  await eventually(`${node.name} is what it was before`, PATIENCE_MS, async () => {
+    const { standing, role } = (await node.status()).node;
+    return standing === "counting" || (role === "gateway" && standing === "unlisted") || undefined;
+  });
 }
 
 async function paused(stage: Stage, node: FaultyNode, rng: Rng): Promise<void> {

@@ -14,7 +14,9 @@ import { eventually, NodeProcess, type NodeProcessOptions, waitReady } from "../
 import type { Rng } from "../sim/rng.ts";
 import { BrokenDisk } from "./broken-disk.ts";
 import { CLOCK_FILE, CLOCK_PRELOAD, type Clock, writeClock } from "./clock.ts";
+import { compileCache } from "./compile-cache.ts";
 import { FaultProxy, type ProxiedNode } from "./fault-proxy.ts";
+import { VERSIONS_PRELOAD } from "./old-version.ts";
 import { callersOf, type Endpoint } from "./sockets.ts";
 import { SOURCE_ADDRESS, SOURCE_PRELOAD } from "./source-address.ts";
 
@@ -24,6 +26,8 @@ export interface ProxiedOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Of one node more than of the others; by its number from 0. */
   readonly envOf?: (index: number) => Readonly<Record<string, string>>;
+  /** How many of the nodes, from the first, form layout 1. Default: all; the others are gateways until somebody adds them. */
+  readonly firstMembers?: number;
   /** Nothing is started yet and nothing waited for. */
   readonly unready?: boolean;
   /** Before a node's process is started for the first time. */
@@ -32,6 +36,8 @@ export interface ProxiedOptions {
   readonly cleanUp?: () => void;
   /** Whether `setClock` is wanted. */
   readonly clocks?: boolean;
+  /** Whether a node's environment may say which protocol versions its program knows (old-version.ts). */
+  readonly versions?: boolean;
   /** Whether the nodes' disks take orders (`disk`). */
   readonly brokenDisks?: boolean;
   /** Outside addresses kept for processes that come later (`add`). */
@@ -206,13 +212,18 @@ export class ProxiedFederation {
     return this.nodes.map(({ url }) => url);
   }
 
+  /** Those that were added later too. */
+  get all(): FaultyNode[] {
+    return [...this.nodes, ...this.#added];
+  }
+
   /** Every running node is formed and ready. @throws Error with the end of its log */
   ready(ms = PATIENCE_MS, nodes: readonly FaultyNode[] = this.nodes): Promise<void> {
     return waitReady(nodes, ms);
   }
 
   node(name: string): FaultyNode {
-    const found = [...this.nodes, ...this.#added].find((node) => node.name === name);
+    const found = this.all.find((node) => node.name === name);
     if (found === undefined) throw new Error(`no node ${name}`);
     return found;
   }
@@ -236,13 +247,11 @@ export class ProxiedFederation {
   }
 
   logs(): string {
-    return this.#all()
-      .map((node) => node.logTail())
-      .join("\n");
+    return this.all.map((node) => node.logTail()).join("\n");
   }
 
   async stop(): Promise<(number | null)[]> {
-    const codes = await Promise.all(this.#all().map((node) => node.stop()));
+    const codes = await Promise.all(this.all.map((node) => node.stop()));
     await this.proxy.stop();
     return codes;
   }
@@ -251,10 +260,6 @@ export class ProxiedFederation {
   remove(): void {
     this.#options.cleanUp?.();
     if (this.#temporary && !this.keep) rmSync(this.dataDir, { recursive: true, force: true });
-  }
-
-  #all(): FaultyNode[] {
-    return [...this.nodes, ...this.#added];
   }
 
   #node(index: number): FaultyNode {
@@ -269,18 +274,20 @@ export class ProxiedFederation {
     const disk = this.#options.brokenDisks === true ? new BrokenDisk(dataDir) : undefined;
     const clock = this.#options.clocks === true ? `${dataDir}.clock` : undefined;
     if (clock !== undefined) writeClock(clock, {});
-    const all = { ...env, [SOURCE_ADDRESS]: place.host, ...disk?.env, ...(clock === undefined ? {} : { [CLOCK_FILE]: clock }) };
-    const options = { name, port: this.#port, dataDir, env: all, flags: [...SOURCE_PRELOAD, ...(clock === undefined ? [] : CLOCK_PRELOAD)] };
+    const all = { ...compileCache(), ...env, [SOURCE_ADDRESS]: place.host, ...disk?.env, ...(clock === undefined ? {} : { [CLOCK_FILE]: clock }) };
+    const flags = [...SOURCE_PRELOAD, ...(clock === undefined ? [] : CLOCK_PRELOAD), ...(this.#options.versions === true ? VERSIONS_PRELOAD : [])];
+    const options = { name, port: this.#port, dataDir, env: all, flags };
     return new FaultyNode(options, place, clock, disk, (how) => this.deaths.push(`${name} ended by itself: ${how}`));
   }
 
   #envAt(place: ProxiedNode): Record<string, string> {
-    const members = this.#places.slice(0, this.#options.nodes);
+    const known = this.#places.slice(0, this.#options.nodes);
+    const members = known.slice(0, this.#options.firstMembers);
     return {
       FEDERATION_SECRET: this.secret,
-      FEDERATION_FIRST_MEMBERS: members.map(({ name }) => name).join(","),
+      FEDERATION_FIRST_MEMBERS: members.includes(place) || !known.includes(place) ? members.map(({ name }) => name).join(",") : "",
       FEDERATION_ADVERTISE: place.outside,
-      FEDERATION_PEERS: members.flatMap((other) => (other === place ? [] : [`${other.outside}:${this.#port + 1}`])).join(","),
+      FEDERATION_PEERS: known.flatMap((other) => (other === place ? [] : [`${other.outside}:${this.#port + 1}`])).join(","),
     };
   }
 }

@@ -7,8 +7,6 @@ export interface Scenario {
   readonly name: string;
   /** What is played and what must hold, in a sentence or two. */
   readonly says: string;
-  /** What of it comes with features that the product does not have yet. */
-  readonly waits?: string;
   /** It measures times: nothing else of ours runs beside it. */
   readonly alone?: true;
   readonly stage: (quick: boolean) => Omit<StageOptions, "seed" | "story">;

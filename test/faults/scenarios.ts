@@ -11,6 +11,21 @@ import { doubt } from "./scenarios/09-doubt.ts";
 import { grey } from "./scenarios/10-grey.ts";
 import { corrupt } from "./scenarios/11-corrupt.ts";
 import { secrets } from "./scenarios/12-secrets.ts";
+import { upgrade } from "./scenarios/12-upgrade.ts";
 
-/** By the number of the fault. */
-export const SCENARIOS: readonly Scenario[] = [killed, diskLost, oldCopy, cut, layoutChange, views, clocks, forgotten, doubt, grey, corrupt, secrets];
+/** By the number of the fault; of one fault there may be two. */
+export const SCENARIOS: readonly Scenario[] = [
+  killed,
+  diskLost,
+  oldCopy,
+  cut,
+  layoutChange,
+  views,
+  clocks,
+  forgotten,
+  doubt,
+  grey,
+  corrupt,
+  secrets,
+  upgrade,
+];

@@ -41,6 +41,8 @@ export class Stage {
   readonly violations: Violation[] = [];
   /** Disks that went away (lost, replaced) and hold deltas all the same: what they know must not contradict. */
   readonly formerDisks: Disk[] = [];
+  /** Some disk was lost, or an older copy took its place: what was acknowledged at `one` may be gone with it. */
+  disksLost = false;
   readonly #options: StageOptions;
   readonly #began = performance.now();
   readonly #timers: NodeJS.Timeout[];
@@ -123,16 +125,16 @@ export class Stage {
    */
   async finish({ members = this.nodes.map(({ name }) => name), short }: End = {}): Promise<void> {
     this.proxy.clear();
-    for (const node of this.nodes) {
+    const counted = this.federation.all.filter(({ name }) => members.includes(name));
+    const doors = [...new Set([...this.nodes, ...counted])];
+    for (const node of doors) {
       if (node.paused) node.resume();
       if (!node.running) node.start();
     }
     this.tell("everything is healed");
     const healed = performance.now();
     await this.clients.stop();
-    const counted = this.nodes.filter(({ name }) => members.includes(name));
-    const doors = this.nodes;
-    await this.#mustNotFail("liveness", () => this.federation.ready());
+    await this.#mustNotFail("liveness", () => this.federation.ready(PATIENCE_MS, doors));
     await this.#mustNotFail("liveness", () => this.clients.readAll(doors, PATIENCE_MS));
     const federation = { nodes: counted, urls: counted.map(({ url }) => url) };
     await this.#mustNotFail("convergence", () => (short === undefined ? atRest(federation, PATIENCE_MS) : equalFrontiers(counted, PATIENCE_MS)));
@@ -144,7 +146,7 @@ export class Stage {
     await this.#stop();
     const disks = await Promise.all(counted.map(({ name, dataDir }) => readDisk(name, dataDir)));
     const factor = short === undefined ? (this.#options.replicationFactor ?? 2) : 1;
-    const found = checkDisks(disks, this.formerDisks, this.#acknowledged, factor, this.rng.fork("order"));
+    const found = checkDisks(disks, this.formerDisks, this.disksLost, this.#acknowledged, factor, this.rng.fork("order"));
     this.violations.push(...found.filter(({ checker }) => short === undefined || checker !== "witness"));
     this.tell("judged");
   }

@@ -163,7 +163,7 @@ export class Faults {
 
   /**
    * While layout 1 is formed never the last node's: one name that keeps its disk is what a decision lives on. Later one at a time, and only when all others
-   * run and count: what quorum promises is to survive the loss of one.
+   * run and count, and none has a disk that lies: what quorum promises is to survive the loss of one.
    */
   #mayLose(node: SimNode): boolean {
     const { nodes } = this.#federation;

@@ -20,7 +20,7 @@ import type { Registry } from "./store-checker.ts";
 import type { Door } from "./workload.ts";
 
 export const NAMES = ["alice", "bob", "carol", "dave", "erin", "frank", "grace"] as const;
-const SECRET = "a secret that only the simulator knows";
+export const SECRET = "a secret that only the simulator knows";
 
 /** One run of a node's program, from its start to its crash. */
 interface Process {
@@ -45,6 +45,8 @@ export interface SimNode {
   secrets: readonly string[];
   /** An operator has shut it out. */
   revoked: boolean;
+  /** Protocol versions that its program speaks from its next start on; undefined: all. */
+  versions: { readonly min: number; readonly max: number } | undefined;
   /** Between start and crash, also while it is still opening its store. */
   running: boolean;
   /** Counts its processes; whatever an older one still had to do never happens. */
@@ -124,6 +126,7 @@ export class Federation {
       pause,
       secrets: twinOf?.secrets ?? this.nodes.find(({ revoked }) => !revoked)?.secrets ?? [SECRET],
       revoked: false,
+      versions: undefined,
       running: false,
       generation: 0,
       process: undefined,
@@ -328,6 +331,7 @@ export class Federation {
       meter: NO_METER,
       log: this.#log(node, alive),
       settings: this.#settings(node.configuredName),
+      ...(node.versions === undefined ? {} : { versions: node.versions }),
       onFatal: (error) => this.#died(node, generation, error),
       onCopy: (reason) => this.#openAgain(node, generation, reason),
     });

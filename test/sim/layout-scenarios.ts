@@ -366,7 +366,7 @@ async function decidedByTwo(stage: Stage): Promise<Stage> {
   return stage;
 }
 
-async function formed(stage: Stage): Promise<void> {
+export async function formed(stage: Stage): Promise<void> {
   stage.start();
   await stage.formed();
 }
@@ -376,7 +376,7 @@ function hold(stage: Stage): void {
   stage.federation.network.filter = (_from, _to, frame) => frameKind(frame) !== "ready";
 }
 
-async function written(stage: Stage, node: SimNode, memory: string, level: Level): Promise<Violation[]> {
+export async function written(stage: Stage, node: SimNode, memory: string, level: Level): Promise<Violation[]> {
   try {
     await stage.insist(node, "put", { memory, value: "1" }, { level });
     return [];
@@ -387,7 +387,7 @@ async function written(stage: Stage, node: SimNode, memory: string, level: Level
 }
 
 /** Which of these a quorum read through one of these nodes does not see. */
-async function unseen(stage: Stage, nodes: readonly SimNode[], memories: readonly string[]): Promise<Violation[]> {
+export async function unseen(stage: Stage, nodes: readonly SimNode[], memories: readonly string[]): Promise<Violation[]> {
   const out: Violation[] = [];
   for (const node of nodes)
     for (const memory of memories)

@@ -9,6 +9,7 @@ import type { SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { LAYOUT_SCENARIOS } from "./layout-scenarios.ts";
 import type { ReadAnswer } from "./operations.ts";
+import { ROLLING_SCENARIOS } from "./rolling-scenarios.ts";
 import { type Asked, expectThat, type Scenario, type Stage } from "./stage.ts";
 
 export const SCENARIOS: readonly Scenario[] = [
@@ -270,6 +271,7 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   ...LAYOUT_SCENARIOS,
   ...DAMAGE_SCENARIOS,
+  ...ROLLING_SCENARIOS,
 ];
 
 /** alice hears every yes, adopts, and loses her disk before anybody hears of it: what the others accepted is all that is left of layout 1. */

@@ -52,7 +52,7 @@ const status: FederationStatus = {
   waiting_for: [],
   consistency: "quorum",
   peers: [peer("bob"), peer("carol", { connected: false, healthy: false, latency_ms: null, behind: 1 })],
-  quorum: { available: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 },
+  quorum: { available: true, unavailable: 0, system: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 },
   sync_lag_seconds: 1.25,
   completeness: 0.995,
   witness: { held_deltas: 1, held_bytes: 100, waits_for: [{ name: "carol", deltas: 1 }] },
@@ -83,8 +83,15 @@ Clock: 0.0 s ahead of its peers'; answered in doubt since the start: 2.`);
 });
 
 test("a lost quorum and short groups are said in words", () => {
-  const drawn = drawStatus({ ...status, quorum: { available: false, short_groups: 256, short_copies: 0, group_size: 2, quorum: 2 } });
-  expect(drawn).toContain("Quorum is NOT available; 256 partitions with a short group.");
+  const drawn = drawStatus({
+    ...status,
+    quorum: { available: false, unavailable: 256, system: false, short_groups: 256, short_copies: 0, group_size: 2, quorum: 2 },
+  });
+  expect(drawn).toContain(
+    "Quorum is NOT available for 256 of 256 partitions, nor for changes of keys and the layout; 256 partitions with a short group.",
+  );
+  const halved = { ...status.quorum, available: false, unavailable: 0, system: false };
+  expect(drawStatus({ ...status, quorum: halved })).toContain("Quorum is NOT available for changes of keys and the layout.");
 });
 
 test("what moves, what conflicts and what does not count yet is said", () => {
@@ -94,12 +101,13 @@ test("what moves, what conflicts and what does not count yet is said", () => {
     layout: { ...status.layout!, version: 3, phase: "joint" },
     moving: { phase: "joint", change: "c", partitions_total: 257, partitions_left: 17, members: [{ name: "dave", partitions_left: 17 }] },
     conflict: { peer: "12D3", version: 3 },
-    quorum: { available: false, short_groups: 0, short_copies: 2, group_size: 3, quorum: 2 },
+    quorum: { available: false, unavailable: 130, system: true, short_groups: 0, short_copies: 2, group_size: 3, quorum: 2 },
     completeness: 0.99999,
     copying: 1,
     peers: [peer("bob", { counts: false })],
   });
   expect(drawn).toContain("layout 3 (joint)");
+  expect(drawn).toContain("Quorum is NOT available for 130 of 256 partitions; 2 partitions short of copies.");
   expect(drawn).toContain("this node, refilling");
   expect(drawn).toContain("healthy, does not count yet");
   expect(drawn).toContain("Layout 3 is joint: 240 of 257 partitions are with the owners to come.");

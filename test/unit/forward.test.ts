@@ -1,7 +1,7 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { openWith, sealWith } from "../../crypto/seal.ts";
 import { FORWARD_TIMEOUT_MAX_MS, IDEMPOTENCY_KEY_MAX_CHARS } from "../../protocol/limits.ts";
-import { alice, bob, carol, keyring, TENANT, TENANT_ELSEWHERE, WiredNode } from "./wired-node.ts";
+import { alice, bob, carol, helloOf, keyring, TENANT, TENANT_ELSEWHERE, WiredNode } from "./wired-node.ts";
 
 const text = new TextEncoder();
 const good = { operation: "stats", args: {}, tenant: TENANT, level: "one", key: "k", token: null, requestId: "r", timeoutMs: 1000 };
@@ -140,5 +140,49 @@ describe("an answer to a request that was forwarded", () => {
   ])("is counted and not taken, so that the request waits for another, when it is %s", async (_what, answer) => {
     expect(await askBob(answer)).toBe("no_quorum");
     expect(refusals("malformed")).toBe(1);
+  });
+});
+
+describe("a request of which two replicas are, and one is silent", () => {
+  const outcome = { value: { memories: 7 }, level: "one", acks: { replicas: 1, witnesses: 0 }, token: "abc", node: "somebody" };
+  const asked = (member: typeof bob): number => node.sentOf(member, "forward").length;
+  /** Answers what this member was asked last. */
+  const answers = (member: typeof bob): void => {
+    const { id } = node.sentOf(member, "forward").at(-1)!;
+    const sealed = sealWith(
+      keyring,
+      "forward",
+      node.nonce(),
+      text.encode(JSON.stringify({ ok: outcome })),
+      text.encode(`${id} ${member.node} ${alice.node}`),
+    );
+    node.hear(member, { type: "forwarded", id, sealed });
+  };
+
+  it("goes to the other first from then on, and to the silent one when there is no other, or once it has answered again", async () => {
+    const first = node.ask("stats", {}, { tenant: TENANT_ELSEWHERE, timeoutMs: 1_200 });
+    const [silent, other] = asked(bob) === 1 ? [bob, carol] : [carol, bob];
+    expect([asked(silent), asked(other)]).toEqual([1, 0]);
+    await vi.waitFor(() => expect(asked(other)).toBe(1), 2_000);
+    answers(other);
+    expect(await first).toEqual({ memories: 7 });
+
+    const second = node.ask("stats", {}, { tenant: TENANT_ELSEWHERE });
+    expect([asked(silent), asked(other)]).toEqual([1, 2]);
+    answers(other);
+    await second;
+
+    node.connection(other, false);
+    const third = node.ask("stats", {}, { tenant: TENANT_ELSEWHERE });
+    expect(asked(silent)).toBe(2);
+    answers(silent);
+    await third;
+
+    node.connection(other, true);
+    node.hear(other, helloOf(other));
+    const fourth = node.ask("stats", {}, { tenant: TENANT_ELSEWHERE });
+    expect([asked(silent), asked(other)]).toEqual([3, 2]);
+    answers(silent);
+    await fourth;
   });
 });

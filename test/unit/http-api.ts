@@ -161,7 +161,7 @@ export const STATUS: FederationStatus = {
       secret_ids: ["5ec2e701"],
     },
   ],
-  quorum: { available: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 },
+  quorum: { available: true, unavailable: 0, system: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 },
   sync_lag_seconds: 0.5,
   completeness: 1,
   witness: { held_deltas: 0, held_bytes: 0, waits_for: [] },

@@ -76,8 +76,23 @@ describe("the steward of the layout", () => {
       expect(proposed({ layout, queue: [change("c1"), second], copied: true, transferred: true })).not.toBe("stopped");
     }
     expect(step({ layout: stopped(adding), queue: [change("c1"), second], revoked })).toMatchObject({ finish: "c1", outcome: "stopped" });
-    // A member that is shut out is taken out by a change as any other.
-    expect(proposed({ queue: [second], revoked: new Set(["node-of-carol" as NodeId]) })).toBe("staged");
+  });
+
+  it("takes a revoked member out before anything else, and gives up what would wait for it", () => {
+    const revoked = new Set(["node-of-carol" as NodeId]);
+    const weight = change("c2", { op: "weight", name: "bob", weight: 2 });
+    const out = change("c3", { op: "remove", name: "carol", drain: true });
+    expect(step({ queue: [weight, out], revoked })).toMatchObject({ propose: { change: "c3", phase: "staged" } });
+    expect(step({ queue: [weight, out] })).toMatchObject({ propose: { change: "c2" } });
+    for (const layout of [adding, both]) {
+      expect(proposed({ layout, queue: [change("c1"), weight, out], copied: true, transferred: true, revoked })).toBe("stopped");
+      // Nobody has asked for it to be taken out: it counts like one that is down.
+      expect(proposed({ layout, queue: [change("c1"), weight], copied: true, transferred: true, revoked })).not.toBe("stopped");
+    }
+    // The change that was given up is told so before the removal begins; that one goes on to its end.
+    expect(step({ layout: stopped(adding), queue: [change("c1"), out], revoked })).toMatchObject({ finish: "c1", outcome: "stopped" });
+    const leaving = stage(first, { op: "remove", name: "carol", drain: true }, "c3");
+    expect(proposed({ layout: leaving, queue: [out], copied: true, revoked })).toBe("joint");
   });
 
   it("finishes the change that is done, and only then stages the next", () => {

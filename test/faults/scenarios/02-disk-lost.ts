@@ -25,6 +25,7 @@ export const diskLost: Scenario = {
       await lost.kill("SIGKILL");
       stage.formerDisks.push(await readDisk(`${lost.name} before it was lost`, lost.dataDir));
       lost.loseStore();
+      stage.disksLost = true;
       stage.tell(`${lost.name} has lost its store`);
       await stage.progress(10, `without ${lost.name}`);
       const before = await lastOf(others, writer);

@@ -46,6 +46,7 @@ async function restored(stage: Stage, node: FaultyNode, others: readonly FaultyN
   await node.kill("SIGKILL");
   stage.formerDisks.push(await readDisk(`${node.name} before it was replaced`, node.dataDir));
   node.restoreStore(copy);
+  stage.disksLost = true;
   stage.tell(`${node.name} is restored from ${copy}`);
   await backAgain(stage, node);
   stage.expect((await node.status()).node.incarnation !== incarnation, `${node.name} goes on under the incarnation of the copy`);

@@ -2,25 +2,16 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync, rmSync, statSync, writeSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { atRest } from "../../e2e/at-rest.ts";
 import { eventually } from "../../e2e/federation.ts";
 import { readDisk } from "../disks.ts";
 import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
 import type { End, Stage } from "../stage.ts";
 
-/**
- * Turn this when a flipped byte in the middle of LevelDB's log is found at the start. Today LevelDB drops the rest of that block in silence and applies what
- * comes after it: the node has the others' frontiers and fewer records, and answers quorum reads from them.
- */
-const DAMAGED_LOG_IS_FOUND = false;
-
 export const corrupt: Scenario = {
   fault: 11,
   name: "flipped bits, missing files, garbage and strangers",
-  says: "Bits are flipped in everything a node sends and receives; garbage, half handshakes and a node with another secret come to its ports; then a table file of its store is missing, and a byte of another is flipped. Nothing wrong spreads, no process dies of it, a damaged store is refused in a sentence.",
-  waits:
-    "Finding a damaged LevelDB log (DAMAGED_LOG_IS_FOUND in this file). Refilling a damaged store from peers: today it is a lost disk, and the node forwards. Forged bounds, bombs and replayed frames need the secret: the fuzz suite sends those.",
+  says: "Bits are flipped in everything a node sends and receives; garbage, half handshakes and a node with another secret come to its ports; then a byte of its store's log is flipped, a table file is missing, and a byte of another is flipped. Nothing wrong spreads, no process dies of it, a damaged store is refused in a sentence, and on an empty one the node takes back from its peers what it held. (Forged bounds, bombs and replayed frames need the secret: a listed member sends those in e2e/hostile-member.test.ts and the fuzz suite.)",
   stage: () => ({ spare: 1, clients: { clients: 8, pauseMs: 30 } }),
   async play(stage, quick): Promise<End> {
     stage.clients.start();
@@ -30,7 +21,7 @@ export const corrupt: Scenario = {
     await wrongSecret(stage);
     await stage.progress(20, "after strangers came");
     const damaged = stage.rng.pick(stage.nodes);
-    if (DAMAGED_LOG_IS_FOUND) await damagedLog(stage, damaged);
+    await damagedLog(stage, damaged);
     return await damagedStore(stage, damaged);
   },
 };
@@ -124,9 +115,16 @@ async function damagedStore(stage: Stage, node: FaultyNode): Promise<End> {
   await servesNothingWrong(stage, node, others);
   if (node.running) await node.stop();
   node.loseStore();
+  stage.disksLost = true;
   node.start();
-  await stage.progress(20, `with ${node.name} empty`);
-  return { members: others.map(({ name }) => name), short: `${node.name} is not listed again` };
+  stage.tell(`${node.name} starts on an empty store, as it was told to`);
+  await eventually(`${node.name} is listed again and counts`, PATIENCE_MS, async () => {
+    const { role, standing } = (await node.status()).node;
+    return (role === "member" && standing === "counting") || undefined;
+  });
+  stage.clients.use(stage.nodes);
+  await stage.progress(20, `with ${node.name} refilled`);
+  return {};
 }
 
 /** It says in one sentence what to do, and ends; it does not come up without what it promised to hold. */
@@ -137,28 +135,21 @@ async function isRefused(stage: Stage, node: FaultyNode): Promise<void> {
   stage.expect(/treat it as a lost disk/.test(log), `a store with a missing file was refused with: ${log}`);
 }
 
-/** It says so and ends, or it fills itself up from the others: what must not be is that it goes on with what is left. */
+/** In the middle of it, where every byte had been synced: LevelDB itself would drop what it finds there and go on. */
 async function damagedLog(stage: Stage, node: FaultyNode): Promise<void> {
   stage.clients.use(stage.nodes.filter((one) => one !== node));
+  const logs = (): string[] =>
+    readdirSync(node.storeDir).filter((name) => name.endsWith(".log") && statSync(join(node.storeDir, name)).size > 100_000);
+  await eventually(`${node.name} has a log of some size`, PATIENCE_MS, async () => logs().length > 0 || undefined);
   await node.kill("SIGKILL");
   const copy = node.copyStore("before-its-log-was-damaged");
-  const log = readdirSync(node.storeDir).find((name) => name.endsWith(".log") && statSync(join(node.storeDir, name)).size > 100_000);
+  const [log] = logs();
   if (log === undefined) throw new Error(`${node.name} has no log of some size`);
   flipByte(stage, join(node.storeDir, log));
   stage.tell(`a byte of ${log} of ${node.name} is flipped`);
+  await isRefused(stage, node);
+  node.restoreStore(copy);
   node.start();
-  node.mayEnd();
-  await eventually(`${node.name} has ended or equals the others`, PATIENCE_MS, async () => {
-    if (!node.running) return true;
-    await stage.clients.stop();
-    await atRest(stage.federation, 10_000);
-    return true;
-  });
-  if (!node.running) {
-    node.restoreStore(copy);
-    node.start();
-  }
-  stage.clients.start();
   await stage.federation.ready();
 }
 
