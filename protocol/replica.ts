@@ -1129,6 +1129,7 @@ export class Replica {
   }
 
   #witness(partition: Partition, writer: WriterId): void {
+    if (this.#isMoving("marks", partition)) return;
     const name = `${partition}/${writer}`;
     const reports = this.#replicasOfWitness(partition).map((member) => this.#headOf(member, partition, writer));
     const staged = this.#streams.marks.staged(partition, writer);

@@ -699,6 +699,27 @@ describe("a copy that is in no group any more", () => {
     for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
   });
 
+  it("takes no mark either while it is on its way out, whatever is told of the others", () => {
+    const seen = partitionWhere(GROWING, (now, next) => isIn(now.witnesses, alice) && !isIn(next.members, alice));
+    const world = World.atRest([...four, erin], LAYOUT);
+    world.propose("bob", seen, { request: 1 });
+    world.settle();
+    for (const layout of [GROWING, joint(GROWING)]) {
+      world.adopt(layout);
+      world.pass(1000);
+    }
+    world.dropsAreSlow = true;
+    world.adopt(DONE);
+    world.pass(3000);
+    expect(world.ofType("drop", "alice")).toContainEqual({ type: "drop", partition: seen, kind: "marks" });
+    world.adopt(staged(DONE, { members: LAYOUT.members, replicationFactor: 2 }, "shrink"));
+    world.pass(3000);
+    expect(world.at("alice").replica.ownHeads(seen, "marks")).toEqual([]);
+    world.finishDrops();
+    world.pass(3000);
+    expect(world.at("alice").holds("marks", seen)).toEqual({ [bob.writer]: 1 });
+  });
+
   it("is missed by nobody when its node starts again: that it is gone makes no copy of the disk", () => {
     const world = moved();
     world.adopt(DONE);
