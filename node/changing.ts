@@ -7,8 +7,10 @@ import { Consensus, type ConsensusEffect } from "../protocol/consensus.ts";
 import { decodeConsensusMessage, encodeConsensusMessage } from "../protocol/consensus-message.ts";
 import { type Incarnation, type NodeId, SYSTEM_PARTITION, type WriterId } from "../protocol/ids.ts";
 import { type Layout, layoutTag, type Member, votersOf } from "../protocol/layout.ts";
+import type { Message } from "../protocol/message.ts";
 import type { Replica } from "../protocol/replica.ts";
 import { stewardStep } from "../protocol/steward.ts";
+import { type Claim, Successions } from "../protocol/succession.ts";
 import type { LayoutQueue } from "./layout-queue.ts";
 import type { Links, PeerInfo } from "./links.ts";
 import type { Log, Meter, System } from "./ports.ts";
@@ -32,8 +34,15 @@ export interface ChangingOptions {
 /** Between two looks at what should follow, ms. */
 const LOOK_MS = 200;
 
+/** An operator's word that a node succeeds a member is said again this often, ms, until the layout says it. */
+const SAY_AGAIN_MS = 2_000;
+
 export class Changing {
   readonly #o: ChangingOptions;
+  readonly #successions: Successions;
+  /** What an operator has said here, by name. */
+  readonly #operators = new Map<string, Claim>();
+  #sayAt = 0;
   readonly #consensus: Consensus;
   /** Names of the layout that live under another incarnation, and which. */
   readonly #fresh = new Map<string, { readonly name: string; readonly node: NodeId; readonly incarnation: Incarnation }>();
@@ -45,6 +54,14 @@ export class Changing {
   constructor(options: ChangingOptions, persisted: Uint8Array | undefined) {
     this.#o = options;
     this.#consensus = new Consensus({ self: options.writer, layout: options.replica.layout, persisted });
+    this.#successions = new Successions(
+      {
+        self: options.writer,
+        layout: () => options.replica.layout,
+        isConnected: (writer) => options.links.peers().some((peer) => peer.writer === writer),
+      },
+      options.system.monotonic(),
+    );
     for (const peer of options.links.peers()) this.peer(peer, true);
   }
 
@@ -55,10 +72,80 @@ export class Changing {
     else if (connected) this.#seen(member.name);
   }
 
-  /** An operator says that this node takes the place of a member whose disk and identity are lost. */
-  replaces(member: Member, by: PeerInfo): void {
-    this.#lost(member, by);
+  // ---- a member whose identity is lost with its disk -------------------------------------------------------------
+
+  /** An operator says that this node takes the place of the member whose name it has. The others are told until the layout lists it. */
+  succeed(claim: Claim): void {
+    this.#operators.set(claim.name, claim);
+    this.#sayAt = 0;
   }
+
+  /** Whether the operator's word still stands: not once the member was seen to live, or the layout says it. */
+  succeeds(name: string): boolean {
+    return this.#operators.has(name);
+  }
+
+  /** A newcomer's own word, or what an operator said at another voter. */
+  claimed(from: PeerInfo, { name, node, incarnation, automatic }: Claim): void {
+    const isOwn = node === from.node && incarnation === from.incarnation && name === from.name;
+    if (automatic ? isOwn : this.#isVoter(from)) this.#heard({ name, node, incarnation, automatic });
+  }
+
+  lives(from: PeerInfo, name: string, incarnation: Incarnation): void {
+    if (!this.#isVoter(from)) return;
+    this.#successions.lives(name, incarnation, this.#o.system.monotonic());
+    this.#living(name);
+  }
+
+  #heard(claim: Claim): void {
+    const { links, system } = this.#o;
+    const living = this.#successions.claimed(claim, system.monotonic());
+    if (living === undefined) return;
+    this.#living(claim.name);
+    this.#toVoters({ type: "lives", name: living.name, incarnation: living.incarnation });
+    links.refuse(
+      claim.node,
+      "NAME_TAKEN",
+      `a member ${living.name} lives, under another identity (${living.node}): start one of the two under another NODE_NAME`,
+    );
+  }
+
+  /** Nobody takes its place, whatever was said. */
+  #living(name: string): void {
+    this.#operators.delete(name);
+    const fresh = this.#fresh.get(name);
+    const listed = votersOf(this.#o.replica.layout).find((member) => member.name === name);
+    // Another incarnation of the same identity is evidence of its own.
+    if (fresh !== undefined && fresh.node !== listed?.node) this.#seen(name);
+  }
+
+  #lookAtClaims(now: number): void {
+    const { links, replica } = this.#o;
+    if (now >= this.#sayAt) {
+      this.#sayAt = now + SAY_AGAIN_MS;
+      for (const claim of this.#operators.values()) {
+        this.#toVoters({ type: "succeed", ...claim });
+        this.#heard(claim);
+      }
+    }
+    for (const claim of this.#successions.shown(now)) {
+      const member = votersOf(replica.layout).find(({ name }) => name === claim.name);
+      const by = links.peer(claim.node);
+      // Only who is here, and is the one that was named.
+      if (member !== undefined && by?.incarnation === claim.incarnation && by.name === claim.name) this.#lost(member, by);
+    }
+  }
+
+  #toVoters(message: Message): void {
+    const { links } = this.#o;
+    for (const peer of links.peers()) if (peer.version >= 2 && this.#isVoter(peer)) links.send(peer.node, message);
+  }
+
+  #isVoter({ writer }: PeerInfo): boolean {
+    return votersOf(this.#o.replica.layout).some((member) => member.writer === writer);
+  }
+
+  // ---- votes ---------------------------------------------------------------------------------------------------
 
   receive(from: WriterId, bytes: Uint8Array): void {
     this.#step({ type: "message", from, message: decodeConsensusMessage(bytes) });
@@ -68,6 +155,7 @@ export class Changing {
     for (const [name, fresh] of this.#fresh)
       if (!votersOf(layout).some((member) => member.name === name) || votersOf(layout).some((member) => member.incarnation === fresh.incarnation))
         this.#fresh.delete(name);
+    for (const [name, { node }] of this.#operators) if (votersOf(layout).some((member) => member.node === node)) this.#operators.delete(name);
     this.#step({ type: "layout", layout });
     for (const peer of this.#o.links.peers()) this.peer(peer, true);
     this.#lookAt = 0;
@@ -83,6 +171,7 @@ export class Changing {
     this.#step({ type: "tick", now, random: system.random() });
     if (now < this.#lookAt || !mayVote || replica.conflict !== undefined) return;
     this.#lookAt = now + LOOK_MS;
+    this.#lookAtClaims(now);
     this.#look();
   }
 

@@ -332,7 +332,8 @@ export const SETTINGS: readonly Setting[] = [
     kind: "boolean",
     default: "false",
     bare: true,
-    description: "A node that the layout does not list asks to be added by itself; otherwise an operator adds it.",
+    description:
+      "A node that the layout does not list asks to be added by itself; otherwise an operator adds it. Without a word, a pod of a StatefulSet does, if its NODE_NAME is its own.",
   },
   {
     name: "FEDERATION_STRICT_START",

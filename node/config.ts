@@ -36,6 +36,8 @@ export interface Config {
   readonly syncIntervalMs: number;
   readonly gossipFanout: number;
   readonly autoJoin: boolean;
+  /** Concluded: a pod of Kubernetes that has a StatefulSet's name, and is called by it. */
+  readonly inStatefulSet: boolean;
   readonly strictStart: boolean;
   readonly logRetentionMs: number;
   readonly timeoutMs: number;
@@ -97,6 +99,9 @@ export function parseConfig(sources: ConfigSources): ConfigResult {
   const values: Record<string, unknown> = {};
   for (const setting of SETTINGS) readSetting(setting, given.get(setting.name), values, findings);
   finish(values, given, sources.hostname ?? "", findings);
+  values.inStatefulSet = isStatefulSetPod(sources.env, values.nodeName);
+  // Who creates such a pod wants a member (DESIGN section 8, Joining).
+  if (values.inStatefulSet === true && !given.has("FEDERATION_AUTO_JOIN")) values.autoJoin = true;
   const { faults, warnings } = findings;
   if (faults.length > 0) return { faults, warnings };
   return { config: Object.freeze(values) as unknown as Config, faults, warnings };
@@ -314,6 +319,11 @@ function finishFederation(config: { readonly [Key in keyof Config]?: Config[Key]
       "FEDERATION_SECRET is set, and neither FEDERATION_FIRST_MEMBERS nor FEDERATION_PEERS: unless this node has a layout already, it waits until another dials it.",
     );
   }
+}
+
+/** Kubernetes says HOSTNAME to every pod. A StatefulSet's is its name and an ordinal, and no two live at once; a Deployment's ends in five letters and digits. */
+function isStatefulSetPod({ KUBERNETES_SERVICE_HOST, HOSTNAME }: ConfigSources["env"], nodeName: unknown): boolean {
+  return (KUBERNETES_SERVICE_HOST ?? "") !== "" && /^.+-\d{1,4}$/.test(HOSTNAME ?? "") && nodeName === HOSTNAME;
 }
 
 /** The first label of the host name, where it can be a node name; a pod's host name is its own name. */

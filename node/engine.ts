@@ -81,6 +81,8 @@ const NEWS_MS = 1000;
 /** Between two times that what others told is written down, and that a peer is told our layout, ms. */
 const TOLD_MS = 2000;
 const LAYOUT_AGAIN_MS = 500;
+/** How often it is looked whether a member has its successor, ms. */
+const SUCCEEDED_LOOK_MS = 50;
 /** After a snapshot that was wrong another one is asked for, ms. */
 const COPY_AGAIN_MS = 5000;
 
@@ -472,6 +474,13 @@ export class Engine {
       case "vote":
         if (header.federation !== null && header.federation === this.layout?.federation) this.#changing?.receive(peer.writer, message.bytes);
         break;
+      case "succeed":
+        if (header.federation !== null && header.federation === this.layout?.federation) this.#changing?.claimed(peer, message);
+        break;
+      case "lives":
+        if (header.federation !== null && header.federation === this.layout?.federation)
+          this.#changing?.lives(peer, message.name, message.incarnation);
+        break;
       case "forward":
       case "forwarded":
         this.#requests?.receive(verified);
@@ -516,6 +525,37 @@ export class Engine {
     await this.#adopt(next);
     this.#tellEverybody();
     return next;
+  }
+
+  /**
+   * An operator says that this node takes the place of the member whose name it has: disk and identity of that one are lost. The others vote on it.
+   * @param deadline monotonic ms
+   * @throws ApiError conflict: the member lives. no_quorum: not decided by the deadline; it goes on while this node runs
+   */
+  async succeed({ name, node, incarnation }: PeerInfo, deadline: number): Promise<void> {
+    const { system } = this.#o;
+    const isListed = (): boolean => votersOf(this.layout as Layout).some((member) => member.name === name && member.node === node);
+    if (this.#changing === undefined || this.#replica?.standing !== "counting")
+      throw new ApiError("conflict", "Ask this of a member that counts (continuum status).");
+    this.#changing.succeed({ name, node, incarnation, automatic: false });
+    while (!isListed()) {
+      if (!this.#changing.succeeds(name) && !isListed())
+        throw new ApiError("conflict", `The member ${name} lives under its old identity: stop one of the two, or start one under another NODE_NAME.`);
+      if (system.monotonic() >= deadline)
+        throw new ApiError(
+          "no_quorum",
+          `Not enough members have agreed yet that ${name} is lost. It goes on while this node runs: continuum layout history.`,
+        );
+      await new Promise<void>((resolve) => system.after(SUCCEEDED_LOOK_MS, resolve));
+    }
+  }
+
+  /** This node says by itself that it takes the place of the member whose name it has, to whoever is connected. */
+  claimPlace(): void {
+    const { settings, store, node } = this.#o;
+    for (const peer of this.links?.peers() ?? [])
+      if (peer.version >= 2)
+        this.links?.send(peer.node, { type: "succeed", name: settings.name, node, incarnation: store.incarnation, automatic: true });
   }
 
   /** Persisted before it is used; one after the other. */

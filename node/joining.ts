@@ -23,6 +23,8 @@ export interface JoiningOptions {
   readonly router: Router;
   readonly member: () => MemberFields;
   readonly autoJoin: boolean;
+  /** Its name is given out once at a time, and its folder with it: one that comes with a member's name is that member. */
+  readonly inStatefulSet: boolean;
   readonly log: Log;
 }
 
@@ -69,9 +71,14 @@ export class Joining {
       return;
     }
     if (same !== undefined) {
+      // One that was a member itself has been succeeded, or taken out: who was right is for an operator to say.
+      const comes = this.#o.inStatefulSet && !(await this.#wasMember());
+      if (comes) engine.claimPlace();
       this.#say(
         "warn",
-        `the layout has a member ${member.name} that is another node: start this one under another NODE_NAME (and if that member is gone for good: continuum layout replace ${member.name} THE_OTHER_NAME)`,
+        comes
+          ? `the layout has a member ${member.name} that is another node: if that one stays away, its disk and identity are taken for lost, and this node takes its place`
+          : `the layout has a member ${member.name} that is another node. If its disk and identity are lost: continuum layout add ${member.name} lets this one take its place. If it lives: start this one under another NODE_NAME`,
       );
       return;
     }
@@ -123,7 +130,7 @@ export class Joining {
 
   /** Why asking again would undo what an operator did. @throws ApiError */
   async #answerBefore(member: MemberFields, call: Call): Promise<string | undefined> {
-    const { engine, router } = this.#o;
+    const { router } = this.#o;
     const { changes } = (await router.run<{ changes: readonly QueuedChange[] }>("layout.changes", {}, call)).value;
     const last = changes.findLast(
       ({ change, outcome }) =>
@@ -134,9 +141,13 @@ export class Joining {
     if (last !== undefined && last.change.op !== "add") return `an operator took it out at ${last.asked_at}`;
     if (last !== undefined && last.outcome !== "done") return `its change was ${last.outcome}: ${last.reason}`;
     // Nothing in the queue tells of a recovery.
+    return (await this.#wasMember()) ? "it was a member before and is none now" : undefined;
+  }
+
+  async #wasMember(): Promise<boolean> {
+    const { engine } = this.#o;
     const history = await engine.store.layoutHistory();
-    const was = history.some(({ bytes }) => decodeLayout(bytes).members.some((other) => other.writer === engine.writer));
-    return was ? "it was a member before and is none now" : undefined;
+    return history.some(({ bytes }) => decodeLayout(bytes).members.some((other) => other.writer === engine.writer));
   }
 
   #say(level: "info" | "warn", line: string): void {

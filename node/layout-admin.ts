@@ -30,7 +30,7 @@ export interface LayoutAsk {
 
 export interface LayoutAnswer {
   readonly plan: LayoutPlan;
-  /** Null when it was a preview, or a recovery, which waits for nobody. */
+  /** Null when it was a preview, or does not wait in the queue: a recovery, or a node that takes the place of one of its name. */
   readonly change: QueuedChange | null;
 }
 
@@ -47,6 +47,13 @@ export interface LayoutAdminOptions {
   readonly router: Router;
   /** Undefined on a single node. */
   readonly dial: ((address: string) => Promise<NodeId>) | undefined;
+}
+
+interface Understood {
+  readonly plan: LayoutPlan;
+  /** Undefined: a recovery, or a succession. */
+  readonly change: Change | { readonly op: "stop" } | undefined;
+  readonly successor?: PeerInfo;
 }
 
 /** After a connection is up the hello follows at once. */
@@ -104,7 +111,11 @@ export class LayoutAdmin {
 
   /** @throws ApiError: `conflict` when it cannot be; what becomes of it later is in the queue */
   async apply(ask: LayoutAsk, by: AskedBy): Promise<LayoutAnswer> {
-    const { plan, change } = await this.#understand(ask);
+    const { plan, change, successor } = await this.#understand(ask);
+    if (successor !== undefined) {
+      if (!plan.changes_nothing) await this.#o.engine.succeed(successor, by.deadline);
+      return { plan, change: null };
+    }
     if (change === undefined) {
       await this.#o.engine.recover(ask.lost ?? []);
       return { plan, change: null };
@@ -136,12 +147,41 @@ export class LayoutAdmin {
     }
   }
 
-  async #understand(ask: LayoutAsk): Promise<{ readonly plan: LayoutPlan; readonly change: Change | { readonly op: "stop" } | undefined }> {
+  async #understand(ask: LayoutAsk): Promise<Understood> {
     const layout = this.#layout();
     if (ask.op === "stop") return { plan: stopPlan(layout), change: { op: "stop" } };
     if (ask.op === "recover") return { plan: await this.#recovery(layout, ask.lost ?? []), change: undefined };
     const change = await this.#changeOf(ask);
+    const successor = this.#successorIn(layout, change);
+    if (successor !== undefined) return { plan: this.#succession(layout, successor), change: undefined, successor };
     return { plan: this.#plan(layout, change), change };
+  }
+
+  /** Who comes with a member's name and another identity: disk and identity of that one are lost, or there are two nodes of one name. */
+  #successorIn(layout: Layout, change: Change): PeerInfo | undefined {
+    if (change.op !== "add" && change.op !== "replace") return undefined;
+    const { node, name } = change.member;
+    if (change.op === "replace" && change.name !== name) return undefined;
+    const voters = votersOf(layout);
+    if (voters.some((member) => member.node === node) || !voters.some((member) => member.name === name)) return undefined;
+    return this.#o.engine.links?.peer(node);
+  }
+
+  #succession(layout: Layout, { name, node }: PeerInfo): LayoutPlan {
+    const old = votersOf(layout).find((member) => member.name === name) as Member;
+    if (this.#isHere(old.writer))
+      throw new ApiError(
+        "conflict",
+        `Two nodes are called ${name}, and both live (${old.node}, ${node}): start one of them under another NODE_NAME.`,
+      );
+    return planStatus(
+      `list ${node} as ${name}, whose disk and identity are lost`,
+      planOf({ ...layout, phase: "done", next: undefined }, layout, (writer) => this.#isHere(writer)),
+      [
+        `What only ${name} held is lost. The new one keeps its place, zone and weight, and counts once it has taken back what the others hold.`,
+        `If ${name} should come back, it only forwards.`,
+      ],
+    );
   }
 
   #layout(): Layout {
@@ -158,9 +198,6 @@ export class LayoutAdmin {
       case "replace": {
         const name = given(ask.name, "name");
         const peer = await this.#joining(given(ask.node, "node"));
-        const same = this.#layout().members.find((member) => member.name === name && member.name === peer.name);
-        if (same !== undefined && same.node !== peer.node)
-          throw new ApiError("conflict", `${name} cannot be replaced by another node of its own name: start that one under another NODE_NAME.`);
         return { op: "replace", name, member: memberBy(peer, this.#inPlaceOf(name, ask)) };
       }
       case "remove":
@@ -403,7 +440,10 @@ function whatChanged(before: Layout | undefined, layout: Layout, change: QueuedC
   if (layout.forced) return "recovered by an operator, without a vote";
   const asked = change === undefined ? "" : sayChange(change.change);
   const fresh = votersOf(layout).find((member) => member.relisted === layout.version);
-  if (fresh !== undefined) return `${fresh.name} listed again after its disk was lost`;
+  if (fresh !== undefined) {
+    const identity = before !== undefined && votersOf(before).some((member) => member.node === fresh.node) ? "" : " and its identity";
+    return `${fresh.name} listed again after its disk${identity} ${identity === "" ? "was" : "were"} lost`;
+  }
   if (layout.phase !== "done") return asked === "" ? layout.phase : `${asked}: ${layout.phase}`;
   // What was staged and is back at the same owners was given up.
   const sameAs = (other: Layout): boolean =>

@@ -158,6 +158,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     router,
     member: () => ({ node, name: config.nodeName, incarnation: store.incarnation, zone: config.federationZone, weight: 1 }),
     autoJoin: config.autoJoin,
+    inStatefulSet: config.inStatefulSet,
     log,
   });
   joining.start();

@@ -110,6 +110,8 @@ export const GOSSIP_MESSAGE_MAX_BYTES = 16 * 1024;
 /** Nodes that are shut out at a time: their record travels whole with each change, and is asked at every door. */
 export const REVOKED_NODES_MAX = 1024;
 export const FEDERATION_MEMBERS_MAX = 256;
+/** Newcomers of which a voter remembers that they claim a member's place, and of which it knows that they lived beside it: one at a time is what happens. */
+export const CLAIMANTS_MAX = 64;
 export const NODE_NAME_MAX_CHARS = 63;
 export const ZONE_MAX_CHARS = 63;
 /** A libp2p peer id in base58 has 46 to 52. */

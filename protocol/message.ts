@@ -25,15 +25,18 @@
  * | 19 | snapshot-want | 2 | send me the partition as it is, from this key on |
  * | 20 | snapshot-part | 2 | rows of it, as of one moment |
  * | 21 | sealed-under | 2 | how many deltas I keep sealed under another secret than my first, by its id |
+ * | 22 | succeed | 2 | this node takes the place of the member of its name, whose disk and identity are lost |
+ * | 23 | lives | 2 | the member of this name is here: nobody takes its place |
  */
 import { asArray, asBytes, asCount, asText, asToken, type Wire } from "./codec.ts";
 import { ProtocolError } from "./errors.ts";
 import { asFrontier, asHeads, asPartition, frontierToWire, headsToWire, type StreamHead } from "./frontier.ts";
-import { type FederationId, type Incarnation, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
+import { type FederationId, type Incarnation, type NodeId, PARTITION_COUNT, type Partition, type WriterId } from "./ids.ts";
 import {
   DELTA_BODY_MAX_BYTES,
   HEADS_STREAMS_MAX,
   INTERVAL_DELTAS_MAX,
+  NODE_ID_MAX_CHARS,
   NODE_NAME_MAX_CHARS,
   REPORT_PARTS_MAX,
   SECRET_ID_MAX_CHARS,
@@ -127,7 +130,11 @@ export type Message =
       readonly refused: SnapshotRefusal;
     }
   /** As a witness; empty: nothing is. */
-  | { readonly type: "sealed-under"; readonly others: readonly (readonly [secret: string, deltas: number])[] };
+  | { readonly type: "sealed-under"; readonly others: readonly (readonly [secret: string, deltas: number])[] }
+  /** The member of this name has lost its disk and its identity, and this node takes its place: its own word (`automatic`), or an operator's at the sender. */
+  | { readonly type: "succeed"; readonly name: string; readonly node: NodeId; readonly incarnation: Incarnation; readonly automatic: boolean }
+  /** This incarnation of the member of this name is connected to the sender, or is the sender. */
+  | { readonly type: "lives"; readonly name: string; readonly incarnation: Incarnation };
 
 /** "": not refused. busy: ask again later. gone: begin again. not_held: ask somebody else. */
 export type SnapshotRefusal = "" | "busy" | "gone" | "not_held";
@@ -169,6 +176,8 @@ export const MESSAGE_NUMBERS: Readonly<Record<MessageType, number>> = {
   "snapshot-want": 19,
   "snapshot-part": 20,
   "sealed-under": 21,
+  succeed: 22,
+  lives: 23,
 };
 
 /** Messages that a peer of protocol version 1 does not know. */
@@ -246,6 +255,10 @@ export function messageToWire(message: Message): Wire {
       ];
     case "sealed-under":
       return [no, message.others.map(([secret, deltas]) => [secret, deltas])];
+    case "succeed":
+      return [no, message.name, message.node, message.incarnation, message.automatic];
+    case "lives":
+      return [no, message.name, message.incarnation];
   }
 }
 
@@ -398,6 +411,18 @@ export function messageFromWire(wire: Wire): Message {
         }),
       };
     }
+    case 22:
+      sized(row, 5);
+      return {
+        type: "succeed",
+        name: asText(row[1], "name", NODE_NAME_MAX_CHARS),
+        node: asText(row[2], "node", NODE_ID_MAX_CHARS) as NodeId,
+        incarnation: asToken<Incarnation>(row[3], "incarnation"),
+        automatic: row[4] === true,
+      };
+    case 23:
+      sized(row, 3);
+      return { type: "lives", name: asText(row[1], "name", NODE_NAME_MAX_CHARS), incarnation: asToken<Incarnation>(row[2], "incarnation") };
     default:
       throw new ProtocolError("VERSION", "a message of a number we do not know", { number: typeof row[0] === "number" ? row[0] : -1 });
   }

@@ -416,12 +416,6 @@ export class Replica {
     if (this.#standing === "counting") for (const peer of this.#members.peers()) if (peer.version >= 2) this.#tellAllOnce(peer, effects);
   }
 
-  #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
-    for (const peer of this.#members.peers())
-      for (const told of ["heads", "marks"] as const)
-        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
-  }
-
   /** What a witness's sealed rows are kept for is over once every full replica holds all it has marked: then they go, the bad ones too. */
   #reviewDamagedMarks(effects: Effect[]): void {
     for (const [partition, kinds] of [...this.#damaged]) {
@@ -1314,6 +1308,12 @@ export class Replica {
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
     if (!this.#keepsIn(partition, kind) || this.#damaged.has(partition) || this.#isMoving(kind, partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
+  }
+
+  #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
+    for (const peer of this.#members.peers())
+      for (const told of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
   }
 
   /** Another copy is on its way here, or this one on its way out: nothing is put into it. */

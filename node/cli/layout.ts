@@ -102,6 +102,7 @@ async function makeChange(ask: LayoutAsk, options: ChangeOptions, mode: Mode): P
   const { change } = await post(options, { ...ask, ...(ask.op === "recover" ? { confirm: true } : {}) });
   if (change === null) {
     if (options.json) printJson({ plan, change });
+    else if (ask.op !== "recover") print("Done: it counts as soon as it has taken back what the others hold (continuum status).");
     else print(`Done: this node goes on without ${(ask.lost ?? []).join(", ")}, and tells the others.`);
     return;
   }

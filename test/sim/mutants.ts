@@ -774,4 +774,33 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "engine === undefined && this.#o.engine.replica",
     scenario: "whoever comes to read a row that has turned",
   },
+  {
+    name: "a newcomer takes the place of a member that another voter sees",
+    file: "protocol/succession.ts",
+    find: " || this.#livesNow(claim.name, now)) return false;",
+    replace: ") return false;",
+    test: "test/unit/succession.test.ts",
+  },
+  {
+    name: "a newcomer takes the place of a member that restarts",
+    file: "protocol/succession.ts",
+    find: "?? this.#startedAt) >= AWAY_MS;",
+    replace: "?? this.#startedAt) >= 0;",
+    test: "test/unit/succession.test.ts",
+  },
+  {
+    name: "of two nodes under one name the other takes the place when the one restarts",
+    file: "protocol/succession.ts",
+    find: "!this.#twins.has(nameOf(claim)) && ",
+    replace: "",
+    test: "test/unit/succession.test.ts",
+  },
+  {
+    name: "a newcomer takes the place of a living member that only others see",
+    file: "node/changing.ts",
+    find: '    this.#toVoters({ type: "lives", name: living.name, incarnation: living.incarnation });\n',
+    replace: "",
+    test: "test/unit/joining.test.ts",
+    only: "does not while that one is connected to anybody",
+  },
 ];

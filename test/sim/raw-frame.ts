@@ -24,6 +24,8 @@ const MESSAGES = [
   "snapshot-want",
   "snapshot-part",
   "sealed-under",
+  "succeed",
+  "lives",
 ];
 const FORMATION = ["", "prepare", "promise", "propose", "yes", "nack", "formed", "ask"];
 const VOTE = ["", "prepare", "promise", "propose", "yes", "nack"];

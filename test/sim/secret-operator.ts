@@ -130,6 +130,8 @@ export class SecretOperator implements Operator {
     const { nodes } = this.#federation;
     const layout = through.process?.engine.layout;
     if (layout === undefined || this.#shutsOut !== undefined || nodes.some(({ revoked }) => revoked)) return;
+    // What a node held that is shut out is given up, and so is a copy that has turned: together they are more than a quorum survives.
+    if (nodes.some(({ disk, process }) => disk.lies || (process?.engine.replica?.damagedCopies().length ?? 0) > 0)) return;
     const isMember = (node: SimNode): boolean => votersOf(layout).some((member) => member.node === node.id);
     const mayGo = layout.members.length > MEMBERS_MIN && layout.phase === "done" && this.#federation.counting;
     const victims = nodes.filter((node) => node !== through && node.configuredName === node.name && (!isMember(node) || mayGo));

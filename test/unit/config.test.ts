@@ -49,6 +49,7 @@ describe("configuration without anything set", () => {
       syncIntervalMs: 5000,
       gossipFanout: 6,
       autoJoin: false,
+      inStatefulSet: false,
       strictStart: false,
       logRetentionMs: 30 * 24 * 3600 * 1000,
       timeoutMs: 5000,
@@ -92,6 +93,31 @@ describe("sources", () => {
 
   it("takes an empty text for not set", () => {
     expect(config({ FEDERATION_SECRET: "", CONTINUUM_API_PORT: "" }).apiPort).toBe(8420);
+  });
+
+  it("is in a StatefulSet as a pod whose own name has an ordinal, and NODE_NAME with it; then it joins without a word", () => {
+    const pod = {
+      KUBERNETES_SERVICE_HOST: "10.0.0.1",
+      HOSTNAME: "continuum-12",
+      FEDERATION_SECRET: "a secret of sixteen characters",
+      NODE_NAME: "continuum-12",
+    };
+    const of = (env: object): [boolean | undefined, boolean | undefined] => {
+      const { config } = parseConfig({ env: { ...pod, ...env }, hostname: "continuum-12" });
+      return [config?.inStatefulSet, config?.autoJoin];
+    };
+    expect(of({})).toEqual([true, true]);
+    expect(of({ NODE_NAME: "" })).toEqual([true, true]);
+    expect(of({ FEDERATION_AUTO_JOIN: "false" })).toEqual([true, false]);
+    for (const other of [
+      { KUBERNETES_SERVICE_HOST: undefined },
+      { HOSTNAME: undefined },
+      { NODE_NAME: "node-12" },
+      { HOSTNAME: "continuum-7c9d8b7f5-x2v4z", NODE_NAME: "continuum-7c9d8b7f5-x2v4z" },
+      { HOSTNAME: "continuum-7c9d8b7f5-22445", NODE_NAME: "continuum-7c9d8b7f5-22445" },
+      { HOSTNAME: "12", NODE_NAME: "12" },
+    ])
+      expect(of(other)).toEqual([false, false]);
   });
 
   it("ignores what Kubernetes injects for services", () => {

@@ -110,6 +110,7 @@ export class Wire implements Network {
 
 export interface NodeOptions {
   readonly autoJoin?: boolean;
+  readonly inStatefulSet?: boolean;
   readonly versions?: Versions;
   /** NODE_NAME, when it is not the node's own. */
   readonly name?: string;
@@ -178,7 +179,14 @@ export class TestNode {
       accepts: acceptsArguments,
       latencyMs: () => undefined,
     });
-    this.joining = new Joining({ engine: this.engine, router: this.router, member: () => this.member, autoJoin: options.autoJoin ?? false, log });
+    this.joining = new Joining({
+      engine: this.engine,
+      router: this.router,
+      member: () => this.member,
+      autoJoin: options.autoJoin ?? false,
+      inStatefulSet: options.inStatefulSet ?? false,
+      log,
+    });
   }
 
   /** As an operator's or a joining node's request comes in. */

@@ -78,7 +78,7 @@ describe("a node that no layout lists", () => {
     engines.connectAll();
     await engines.pass(3 * ASK_MS);
     expect(asked()).toEqual([]);
-    expect(engines.at("dave").logged.filter((line) => /continuum layout replace bob/.test(line))).toHaveLength(1);
+    expect(engines.at("dave").logged.filter((line) => /continuum layout add bob/.test(line))).toHaveLength(1);
     expect(members()).toEqual([...MEMBERS]);
   }, 60_000);
 
@@ -88,6 +88,79 @@ describe("a node that no layout lists", () => {
     expect(engines.at("dave").engine.layout).toBeUndefined();
     expect(engines.at("dave").logged.filter((line) => line.includes("member"))).toEqual([]);
   });
+});
+
+describe("a node with a member's name and an identity that nobody knows", () => {
+  /** bob is not connected, unless a test connects him; dave says that he is bob. */
+  async function comes(inStatefulSet: boolean): Promise<void> {
+    engines = await Engines.of(MEMBERS, { dave: { name: "bob", inStatefulSet } });
+    for (const [one, other] of [
+      ["alice", "carol"],
+      ["alice", "dave"],
+      ["carol", "dave"],
+    ] as const)
+      engines.connect(one, other);
+  }
+  const bobs = (at = "alice") => engines.at(at).engine.layout!.members.find(({ name }) => name === "bob")!;
+  const isPlaced = (): boolean => bobs().node === engines.at("dave").id && bobs("carol").node === engines.at("dave").id;
+
+  it("takes its place in a StatefulSet once that one has stayed away, and counts when it has taken back what the others hold", async () => {
+    await comes(true);
+    await engines.pass(2000);
+    await engines.answer(engines.at("alice").run("layout.change", { op: "zone", name: "carol", zone: "z" }));
+    await engines.pass(2000);
+    const { version } = engines.at("alice").engine.layout!;
+    await engines.pass(24_000, isPlaced);
+    expect([isPlaced(), engines.at("alice").engine.layout!.version]).toEqual([false, version]);
+    expect(await engines.pass(20_000, isPlaced)).toBe(true);
+    expect(bobs().relisted).toBe(version + 1);
+    const { engine, store } = engines.at("dave");
+    expect(await engines.pass(20_000, () => engine.replica?.standing === "counting")).toBe(true);
+    expect(changesOf(store.stagedReader(SYSTEM_TENANT, engine.layout!))).toEqual(asked());
+    // The one it succeeded comes back: it forwards, and does not take the place again, though the other is away for a while.
+    engines.connect("bob", "alice");
+    engines.connect("bob", "carol");
+    for (const other of ["alice", "carol"]) engines.at("dave").wire.cut(engines.at(other).wire);
+    await engines.pass(40_000);
+    expect([isPlaced(), engines.at("bob").engine.replica?.standing]).toEqual([true, "unlisted"]);
+    expect(engines.at("bob").logged.filter((line) => /continuum layout add bob/.test(line))).toHaveLength(1);
+  }, 300_000);
+
+  it("does not while that one is connected to anybody", async () => {
+    await comes(true);
+    engines.connect("bob", "carol");
+    await engines.pass(50_000);
+    expect([isPlaced(), bobs().node, engines.at("alice").engine.layout!.version]).toEqual([false, engines.at("bob").id, 1]);
+    expect(engines.at("alice").logged.filter((line) => /lives under a new incarnation/.test(line))).toEqual([]);
+    const dave = engines.at("dave").engine.links!.peer(engines.at("dave").id);
+    expect(dave).toBeUndefined();
+    const refused = engines.answer(engines.at("alice").engine.succeed(engines.at("alice").engine.links!.peer(engines.at("dave").id)!, 1e12));
+    await expect(refused).rejects.toMatchObject({ code: "conflict", message: expect.stringMatching(/lives under its old identity/) });
+    await engines.pass(20_000);
+    expect(bobs().node).toBe(engines.at("bob").id);
+  }, 300_000);
+
+  it("waits for an operator outside of one, whose word at one member is enough", async () => {
+    await comes(false);
+    await engines.pass(50_000);
+    expect(isPlaced()).toBe(false);
+    const { engine } = engines.at("carol");
+    await engines.answer(engine.succeed(engine.links!.peer(engines.at("dave").id)!, 1e12));
+    expect(await engines.pass(1000, isPlaced)).toBe(true);
+    expect(await engines.pass(20_000, () => engines.at("dave").engine.replica?.standing === "counting")).toBe(true);
+  }, 300_000);
+
+  it("is not placed by one member's word where more are needed, and the operator is told so in time", async () => {
+    await comes(false);
+    await engines.pass(3000);
+    engines.at("carol").wire.cut(engines.at("alice").wire);
+    const { engine, system } = engines.at("carol");
+    const asks = engine.succeed(engine.links!.peer(engines.at("dave").id)!, system.monotonic() + 8000);
+    await expect(engines.answer(asks)).rejects.toMatchObject({ code: "no_quorum" });
+    expect(isPlaced()).toBe(false);
+    engines.connect("carol", "alice");
+    expect(await engines.pass(20_000, isPlaced)).toBe(true);
+  }, 300_000);
 });
 
 describe("a member", () => {

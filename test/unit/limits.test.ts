@@ -77,6 +77,7 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   CLOCK_AHEAD_MAX_MS: "test/unit/replica-changes.test.ts",
   KNOWN_STREAMS_MAX: "test/unit/knowledge.test.ts",
   REVOKED_NODES_MAX: "test/unit/revocations.test.ts",
+  CLAIMANTS_MAX: "test/unit/succession.test.ts",
   LAYOUT_CHANGES_WAITING_MAX: "test/unit/layout-queue.test.ts",
   LAYOUT_CHANGE_ID_MAX_CHARS: "test/unit/layout-change.test.ts",
   FORMATION_MESSAGE_MAX_BYTES: "test/unit/formation.test.ts",

@@ -3,12 +3,13 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeWire, encodeWire, type Wire } from "../../protocol/codec.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
-import { type FederationId, type Incarnation, PARTITION_COUNT, type Partition, type WriterId } from "../../protocol/ids.ts";
+import { type FederationId, type Incarnation, type NodeId, PARTITION_COUNT, type Partition, type WriterId } from "../../protocol/ids.ts";
 import {
   DELTA_BODY_MAX_BYTES,
   FRAME_MAX_BYTES,
   HEADS_STREAMS_MAX,
   INTERVAL_DELTAS_MAX,
+  NODE_ID_MAX_CHARS,
   NODE_NAME_MAX_CHARS,
   REPORT_PARTS_MAX,
   SECRET_ID_MAX_CHARS,
@@ -121,6 +122,14 @@ const someMessage: fc.Arbitrary<Message> = fc.oneof(
     type: fc.constant("sealed-under" as const),
     others: fc.array(fc.tuple(fc.string({ maxLength: SECRET_ID_MAX_CHARS }), someCount), { maxLength: SECRET_IDS_MAX }),
   }),
+  fc.record({
+    type: fc.constant("succeed" as const),
+    name: fc.string({ maxLength: NODE_NAME_MAX_CHARS }),
+    node: fc.constant("node-of-somebody" as NodeId),
+    incarnation: fc.constant(INCARNATION),
+    automatic: fc.boolean(),
+  }),
+  fc.record({ type: fc.constant("lives" as const), name: fc.string({ maxLength: NODE_NAME_MAX_CHARS }), incarnation: fc.constant(INCARNATION) }),
 );
 
 describe("the golden bytes of the messages", () => {
@@ -215,6 +224,11 @@ describe("the bounds of a message", () => {
   const many = (count: number, one: Wire): Wire => Array.from({ length: count }, () => one);
 
   it("lets a name and a zone have their bound and refuses one character more", () => {
+    for (const named of [(name: string): Wire => [22, name, "n", INCARNATION, true], (name: string): Wire => [23, name, INCARNATION]]) {
+      expect(codeOf(() => messageFromWire(named("n".repeat(NODE_NAME_MAX_CHARS))))).toBe("nothing thrown");
+      expect(codeOf(() => messageFromWire(named("n".repeat(NODE_NAME_MAX_CHARS + 1))))).toBe("MALFORMED");
+    }
+    expect(codeOf(() => messageFromWire([22, "n", "n".repeat(NODE_ID_MAX_CHARS + 1), INCARNATION, true]))).toBe("MALFORMED");
     const hello = (name: number, zone: number): Wire => [1, 1, 1, null, "n".repeat(name), INCARNATION, "z".repeat(zone), 0];
     expect(codeOf(() => messageFromWire(hello(NODE_NAME_MAX_CHARS, ZONE_MAX_CHARS)))).toBe("nothing thrown");
     expect(codeOf(() => messageFromWire(hello(NODE_NAME_MAX_CHARS + 1, 0)))).toBe("MALFORMED");

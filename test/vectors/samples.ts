@@ -315,6 +315,8 @@ export const MESSAGES: readonly MessageSample[] = [
     message: { type: "snapshot-part" as const, partition: PARTITION, id: 11, frontier: [], rows: [], last: false, refused },
   })),
   { name: "sealed-under", version: 2, message: { type: "sealed-under", others: [["89ef4567", 3]] } },
+  { name: "succeed", version: 2, message: { type: "succeed", name: "alice", node: ALICE, incarnation: INCARNATION, automatic: true } },
+  { name: "lives", version: 2, message: { type: "lives", name: "alice", incarnation: INCARNATION } },
 ];
 
 export interface MessageVector {
