@@ -5,7 +5,7 @@
 
 import { Consensus, type ConsensusEffect } from "../protocol/consensus.ts";
 import { decodeConsensusMessage, encodeConsensusMessage } from "../protocol/consensus-message.ts";
-import type { Incarnation, NodeId, WriterId } from "../protocol/ids.ts";
+import { type Incarnation, type NodeId, SYSTEM_PARTITION, type WriterId } from "../protocol/ids.ts";
 import { type Layout, layoutTag, type Member, votersOf } from "../protocol/layout.ts";
 import type { Replica } from "../protocol/replica.ts";
 import { stewardStep } from "../protocol/steward.ts";
@@ -89,7 +89,8 @@ export class Changing {
   #look(): void {
     const { replica, queue, writer, links } = this.#o;
     const { layout } = replica;
-    const counting = new Set(replica.counting());
+    // Whose copy of the queue is damaged does not lead.
+    const counting = new Set(replica.countingIn(SYSTEM_PARTITION));
     const speakOfIt = votersOf(layout).every((member) => (links.peer(member.node)?.version ?? 2) >= 2);
     const leads = votersOf(layout).find((member) => counting.has(member.writer))?.writer === writer;
     const handedOver = layout.next !== undefined && replica.notHandedOver().length === 0;
@@ -100,6 +101,7 @@ export class Changing {
       // A member of the first release knows no layout but the first: nothing changes until all are upgraded.
       leads: leads && speakOfIt,
       queue: queue.waiting(),
+      revoked: queue.revoked(),
       copied: layout.phase === "staged" && handedOver && this.#drained(layout),
       transferred: layout.phase === "joint" && handedOver && this.#drained(layout),
       fresh,
@@ -112,13 +114,13 @@ export class Changing {
     }
   }
 
-  /** A member that drains must be here, so that what it alone was told is handed over too. */
+  /** A member that drains must be here, so that what it alone was told is handed over too; one that was revoked meanwhile is not heard any more. */
   #drained(layout: Layout): boolean {
     const { replica, queue } = this.#o;
     const change = queue.change(layout.change);
     if (change?.op !== "remove" || !change.drain) return true;
     const leaving = layout.members.find((member) => member.name === change.name);
-    return leaving === undefined || replica.counting().includes(leaving.writer);
+    return leaving === undefined || queue.revoked().has(leaving.node) || replica.counting().includes(leaving.writer);
   }
 
   #say(layout: Layout): void {

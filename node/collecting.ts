@@ -56,7 +56,7 @@ export class Collecting {
     for (let step = 0; step < PARTITIONS.length; step++) {
       const partition = PARTITIONS[this.#next] as Partition;
       this.#next = (this.#next + 1) % PARTITIONS.length;
-      if (held.has(partition) && groupOf(replica.layout, partition).replicas[0]?.writer === own) return partition;
+      if (held.has(partition) && !replica.isDamaged(partition) && groupOf(replica.layout, partition).replicas[0]?.writer === own) return partition;
     }
     return undefined;
   }
@@ -99,7 +99,7 @@ export class Collecting {
   async #erase(): Promise<void> {
     this.#erasing = true;
     try {
-      await this.#o.store.eraseSome();
+      await this.#o.store.eraseSome((partition) => this.#o.replica.isDamaged(partition));
     } catch (error) {
       this.#o.onFailure(error as Error);
     } finally {

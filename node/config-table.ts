@@ -1,6 +1,13 @@
 /** Every name a node can be configured with, on one page. config.ts reads it, `configTableMarkdown` renders the README's table from it. */
 import { TENANT_PATTERN } from "../protocol/ids.ts";
-import { FEDERATION_MEMBERS_MAX, NODE_NAME_MAX_CHARS, TENANT_MAX_CHARS, ZONE_MAX_CHARS } from "../protocol/limits.ts";
+import {
+  ADDRESS_MAX_CHARS,
+  CARD_ADDRESSES_MAX,
+  FEDERATION_MEMBERS_MAX,
+  NODE_NAME_MAX_CHARS,
+  TENANT_MAX_CHARS,
+  ZONE_MAX_CHARS,
+} from "../protocol/limits.ts";
 
 export type SettingKind = "integer" | "number" | "duration" | "boolean" | "text" | "choice" | "list";
 
@@ -38,8 +45,10 @@ const NAME_SHAPE = "letters, digits, '.', '_' and '-', beginning with a letter o
 const TENANT = new RegExp(TENANT_PATTERN);
 /** As node/net/addresses.ts reads it, so that a mistake is found with all the others. */
 const ADDRESS =
-  /^(?:\/(?:ip4|ip6|dns|dns4|dns6)\/[A-Za-z0-9.:_-]+\/tcp\/\d{1,5}(?:\/ws|\/tls\/ws|\/wss)?(?:\/p2p\/[1-9A-HJ-NP-Za-km-z]+)?|\[[0-9a-fA-F:.]+\](?::\d{1,5})?|[A-Za-z0-9](?:[A-Za-z0-9._-]*)(?::\d{1,5})?)$/;
+  /^(?:\/(?:ip4|ip6|dns|dns4|dns6)\/[A-Za-z0-9.:_-]+\/tcp\/\d{1,5}(?:(?:\/ws|\/tls\/ws|\/wss)(?:\/http-path\/[A-Za-z0-9_~-](?:[A-Za-z0-9._~-]|%2[Ff](?=[A-Za-z0-9_~-]))*)?)?(?:\/p2p\/[1-9A-HJ-NP-Za-km-z]+)?|\[[0-9a-fA-F:.]+\](?::\d{1,5})?|[A-Za-z0-9](?:[A-Za-z0-9._-]*)(?::\d{1,5})?)$/;
 const ADDRESS_SHAPE = "host:port, a DNS name, or a multiaddr such as /dns4/host/tcp/8421 or, through an ingress, /dns4/host/tcp/443/tls/ws";
+/** With `/dns/`, `/tcp/` and a port around it, it still is what a peer takes (ADDRESS_MAX_CHARS). */
+const ADVERTISED_MAX_CHARS = ADDRESS_MAX_CHARS - 16;
 
 export const SETTINGS: readonly Setting[] = [
   {
@@ -178,13 +187,13 @@ export const SETTINGS: readonly Setting[] = [
     key: "federationAdvertise",
     kind: "list",
     default: "",
-    charsMax: 512,
-    itemsMax: 8,
+    charsMax: ADVERTISED_MAX_CHARS,
+    itemsMax: CARD_ADDRESSES_MAX,
     pattern: ADDRESS,
     shape: ADDRESS_SHAPE,
     bare: true,
     description:
-      "Addresses under which others reach port 8421 here, when they differ from the one listened on. Behind an ingress, which needs a host name for each node, `/dns4/HOST/tcp/443/tls/ws`, after an address for those inside.",
+      "Addresses under which others reach port 8421 here, when they differ from the one listened on. Behind an ingress `/dns4/HOST/tcp/443/tls/ws`, each node with a host name or port of its own there, or a path (`.../ws/http-path/NAME`), after an address for those inside.",
   },
   {
     name: "FEDERATION_ZONE",

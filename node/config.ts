@@ -309,8 +309,10 @@ function finishFederation(config: { readonly [Key in keyof Config]?: Config[Key]
   if (first !== undefined && first.length > 0 && nodeName !== undefined && !first.includes(nodeName)) {
     faults.push(`FEDERATION_FIRST_MEMBERS must contain this node's own name, and "${nodeName}" is not in it (set NODE_NAME).`);
   }
-  if (first?.length === 0) {
-    warnings.push("FEDERATION_SECRET is set and FEDERATION_FIRST_MEMBERS is not: this node forms no federation and cannot yet join one; it waits.");
+  if (first?.length === 0 && peers?.length === 0) {
+    warnings.push(
+      "FEDERATION_SECRET is set, and neither FEDERATION_FIRST_MEMBERS nor FEDERATION_PEERS: unless this node has a layout already, it waits until another dials it.",
+    );
   }
 }
 

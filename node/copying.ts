@@ -23,8 +23,11 @@ export interface CopyingOptions {
   readonly ask: (node: NodeId, partition: Partition, id: number, after: Uint8Array) => boolean;
   /** It is on disk, fsynced, and these are its heads. */
   readonly copied: (partition: Partition, heads: readonly StreamHead[]) => void;
-  /** It is over. What was held before stays with `behind`; after `wrong` the partition is incomplete until another copy is finished. */
-  readonly failed: (partition: Partition, reason: "behind" | "wrong", source: NodeId, detail: string) => void;
+  /**
+   * It is over. What was held before stays with `behind`, and with `none`: no source has a whole copy. After `wrong` the partition is incomplete until another
+   * copy is finished.
+   */
+  readonly failed: (partition: Partition, reason: "behind" | "wrong" | "none", source: NodeId, detail: string) => void;
   /** The disk failed. */
   readonly onFailure: (error: Error) => void;
 }
@@ -48,6 +51,8 @@ interface Copy {
   writing: boolean;
   askAt: number;
   tries: number;
+  /** Sources that have said that they have no whole copy. */
+  readonly without: Set<NodeId>;
 }
 
 const BEGINNING = new Uint8Array();
@@ -76,8 +81,16 @@ export class Copying {
       writing: false,
       askAt: 0,
       tries: 0,
+      without: new Set(),
     });
     this.tick();
+  }
+
+  /** It is not wanted any more, and what is there stays. @returns false when that has been cleared: only a copy helps now */
+  giveBack(partition: Partition): boolean {
+    if (this.#copies.get(partition)?.into !== undefined || this.#o.store.incomplete.has(partition)) return false;
+    this.#copies.delete(partition);
+    return true;
   }
 
   /** It is not wanted any more; what was begun stays incomplete until it is copied again or dropped. */
@@ -160,7 +173,14 @@ export class Copying {
   }
 
   #refused(copy: Copy, why: SnapshotPart["refused"]): void {
-    if (why === "busy" && copy.after.length > 0) copy.askAt = this.#o.system.monotonic() + AGAIN_MS;
+    const { partition, source, without } = copy;
+    if (why === "not_held" && source !== undefined) without.add(source);
+    const nobody = why === "not_held" && this.#o.sources(partition).every((node) => without.has(node));
+    if (nobody && source !== undefined && !this.#o.store.incomplete.has(partition)) {
+      this.#copies.delete(partition);
+      this.#o.failed(partition, "none", source, "no replica that is connected has a whole copy");
+      this.tick();
+    } else if (why === "busy" && copy.after.length > 0) copy.askAt = this.#o.system.monotonic() + AGAIN_MS;
     else this.#leave(copy, why === "gone" ? 0 : AGAIN_MS);
   }
 

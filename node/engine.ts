@@ -4,7 +4,7 @@
  */
 import { writerIdOf } from "../crypto/hash.ts";
 import type { Keyring } from "../crypto/keyring.ts";
-import type { Done, Effect, Proposal, ReadRequest, RequestId } from "../protocol/effects.ts";
+import type { DamagedCopy, Done, Effect, OwnTail, Proposal, ReadRequest, RequestId } from "../protocol/effects.ts";
 import { ProtocolError } from "../protocol/errors.ts";
 import type { VerifiedMessage } from "../protocol/frame.ts";
 import { type Level, type NodeId, type Partition, SYSTEM_TENANT, type WriterId } from "../protocol/ids.ts";
@@ -25,7 +25,10 @@ import { Outbox } from "./outbox.ts";
 import type { GraphIndex, Log, Meter, Network, RequestLayer, System } from "./ports.ts";
 import { Resealing } from "./resealing.ts";
 import { Snapshots } from "./snapshots.ts";
+import { decodeDamaged, encodeDamaged } from "./store/rows.ts";
 import type { Store, StoreSnapshot } from "./store/store.ts";
+import { type Place, StoreError } from "./store/store-error.ts";
+import { WritingAgain } from "./writing-again.ts";
 
 export interface EngineSettings {
   readonly name: string;
@@ -96,12 +99,14 @@ export class Engine {
   #start: { readonly count: number; readonly id: string } = { count: 0, id: "" };
   #hasCounted = false;
   #vote: Uint8Array | undefined;
+  #damaged: readonly DamagedCopy[] = [];
   #toldAt = 0;
   #adopting: Promise<void> = Promise.resolve();
   #replica: Replica | undefined;
   #forming: Forming | undefined;
   #changing: Changing | undefined;
   #collecting: Collecting | undefined;
+  #writingAgain: WritingAgain | undefined;
   #copying: Copying | undefined;
   #snapshots: Snapshots | undefined;
   #queue: LayoutQueue | undefined;
@@ -140,7 +145,7 @@ export class Engine {
       system: options.system,
       meter: options.meter,
       federation: () => (this.layout as Layout).federation,
-      onFailure: (error) => this.#fatal(error),
+      onFailure: (error) => this.#failed(error),
     });
     const { links } = this;
     this.resealing = new Resealing({
@@ -205,6 +210,8 @@ export class Engine {
     const counted = await store.meta("counted");
     this.#hasCounted = counted !== undefined && Buffer.from(counted).toString() === store.incarnation;
     this.#vote = await store.meta("vote");
+    const damaged = await store.meta("damaged");
+    this.#damaged = damaged === undefined ? [] : decodeDamaged(damaged);
     const stored = await store.meta("layout");
     if (stored !== undefined) {
       const layout = await this.#withIdentity(decodeLayout(stored));
@@ -296,7 +303,19 @@ export class Engine {
     const request = ++this.#lastRequest;
     return new Promise<Done | undefined>((resolve, reject) => {
       this.#pending.set(request, { resolve, reject, onSnapshot });
-      this.#guard(() => this.#perform(begin(request)));
+      this.#guard(() => {
+        let effects: Effect[];
+        try {
+          effects = begin(request);
+        } catch (error) {
+          if (!this.damagedBy(error)) throw error;
+          // Nothing was numbered: what is changed is read before.
+          this.#pending.delete(request);
+          reject(error as Error);
+          return;
+        }
+        this.#perform(effects);
+      });
     });
   }
 
@@ -343,7 +362,7 @@ export class Engine {
         break;
       }
       case "copy":
-        void this.#becomeAnother(effect.reason);
+        void this.#becomeAnother(effect.reason, effect.tails);
         break;
       case "count":
         void this.#count();
@@ -359,6 +378,13 @@ export class Engine {
         break;
       case "fetch":
         this.#copying?.begin(effect.partition);
+        break;
+      case "keep":
+        if (this.#copying?.giveBack(effect.partition) ?? true)
+          this.#perform((this.#replica as Replica).kept(effect.partition, this.#o.system.monotonic()));
+        break;
+      case "damaged":
+        this.#o.store.putMeta("damaged", encodeDamaged(effect.copies)).catch((error: Error) => this.#fatal(error));
         break;
       case "drop":
         void this.#drop(effect.partition, effect.kind);
@@ -377,6 +403,9 @@ export class Engine {
       for (const request of effect.requests) this.#pending.get(request)?.onSnapshot?.(snapshot);
       const frontier = new Map(snapshot.frontier(effect.partition).map((head) => [head.writer, head.seq] as const));
       this.#perform((this.#replica as Replica).snapshotTaken(effect.barrier, frontier, this.#o.system.monotonic()));
+    } catch (error) {
+      // What comes after this effect does not wait for it.
+      if (!this.damagedBy(error)) throw error;
     } finally {
       void snapshot.close();
     }
@@ -523,11 +552,13 @@ export class Engine {
 
   #run(layout: Layout): void {
     const { store, log, system } = this.#o;
+    // Of a copy that is being replaced the disk knows only what it held before.
+    const replaced = this.#damaged.flatMap(({ partition, kind }) => (kind === "heads" ? (store.incomplete.get(partition) ?? []) : []));
     this.#replica = new Replica({
       writer: this.writer,
       layout,
       state: store.staged,
-      heads: store.streams.frontiers,
+      heads: [...store.streams.frontiers, ...replaced],
       marks: store.streams.marks,
       highWater: store.highWater,
       firstBarrier: 1 + Math.floor(system.random() * 2 ** 48),
@@ -536,6 +567,7 @@ export class Engine {
       startAt: (count) => (count > this.#start.count ? null : store.startAt(count)),
       toldBefore: (member) => this.#toldBefore.get(member),
       ownSeqGivenUp: (partition) => store.ownHeads(partition).find((head) => head.writer === this.writer)?.seq ?? 0,
+      damaged: this.#damaged,
       hasCounted: this.#hasCounted,
       strictStart: this.#o.settings.strictStart,
       secrets: this.#o.federation?.keyring.ids ?? [],
@@ -554,13 +586,19 @@ export class Engine {
       listed ? "layout holds" : "this node is in no layout: it forwards",
     );
     this.#perform(this.#replica.tick(system.monotonic(), system.now()));
+    this.#writingAgain = new WritingAgain({
+      ...this.#o,
+      replica: this.#replica,
+      propose: (proposal) => this.propose(proposal),
+      onFailure: (error) => this.#failed(error),
+    });
     this.#collecting = new Collecting({
       ...this.#o,
       replica: this.#replica,
       retentionMs: this.#o.settings.logRetentionMs,
       paceMs: () => this.#o.settings.collectPaceMs,
       propose: (proposal) => this.propose(proposal),
-      onFailure: (error) => this.#fatal(error),
+      onFailure: (error) => this.#failed(error),
     });
     if (this.links !== undefined) {
       this.#beginChanging(this.links, this.#replica);
@@ -586,7 +624,8 @@ export class Engine {
       copied: (partition, heads) => this.#guard(() => this.#perform(replica.fetched(partition, heads, store.staged.highWater, system.monotonic()))),
       failed: (partition, reason, source, detail) => {
         log.warn({ partition, source, reason, detail }, "a snapshot of a partition did not come");
-        if (reason === "behind") this.#guard(() => this.#perform(replica.fetched(partition, undefined, replica.highWater, system.monotonic())));
+        if (reason !== "wrong" && !store.incomplete.has(partition))
+          this.#guard(() => this.#perform(replica.fetched(partition, undefined, replica.highWater, system.monotonic())));
         // What was cleared for it can only be filled by another one.
         else system.after(COPY_AGAIN_MS, () => this.#guard(() => this.#copying?.begin(partition)));
       },
@@ -609,7 +648,9 @@ export class Engine {
       this.#o.meter.count("sync_operation", 1, "snapshot");
       this.links?.send(to, { type: "snapshot-part", ...part });
     } catch (error) {
-      this.#fatal(error as Error);
+      this.#failed(error as Error);
+      const { partition, id } = want;
+      this.links?.send(to, { type: "snapshot-part", partition, id, frontier: [], rows: [], last: false, refused: "not_held" });
     }
   }
 
@@ -649,17 +690,34 @@ export class Engine {
     return nodes.length;
   }
 
+  // ---- damaged copies ------------------------------------------------------------------------------------------
+
+  /** Rows of a copy are not what was written. It is replaced by another replica's, if there is one. */
+  damaged({ partition, holding }: Place, detail: string): void {
+    const effects = this.#replica?.damaged(partition, holding === "replica" ? "heads" : "marks", this.#o.system.monotonic()) ?? [];
+    if (effects.length > 0)
+      this.#o.log.error({ partition, what: holding, detail }, "a copy on this disk is not what was written: the disk may be failing");
+    this.#guard(() => this.#perform(effects));
+  }
+
+  /** Whoever came to read a row and found it changed. @returns false: the error is another one, or concerns more than one copy */
+  damagedBy(error: unknown): boolean {
+    if (!(error instanceof StoreError) || error.code !== "CORRUPT" || error.place === undefined || this.#replica === undefined) return false;
+    this.damaged(error.place, error.message);
+    return true;
+  }
+
   // ---- starting, counting, giving up ----------------------------------------------------------------------------
 
   /** Others have heard of more than this disk knows: what it holds stays, under a new incarnation, and everything begins again (P4). */
-  async #becomeAnother(reason: string): Promise<void> {
+  async #becomeAnother(reason: string, tails: readonly OwnTail[]): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#cancelTick();
     const { store, system, log } = this.#o;
     log.error({ reason, incarnation: store.incarnation }, "this disk is a copy of one that went on: it goes on under a new incarnation");
     try {
-      await store.renewIncarnation((length) => system.randomBytes(length));
+      await store.renewIncarnation((length) => system.randomBytes(length), this.writer, tails);
     } catch (error) {
       this.#o.onFatal(error as Error);
       return;
@@ -678,6 +736,7 @@ export class Engine {
   }
 
   async #drop(partition: Partition, kind: "heads" | "marks"): Promise<void> {
+    if (kind === "heads") this.#copying?.cancel(partition);
     try {
       await this.#o.store.dropPartition(partition, kind === "heads" ? "replica" : "witness", this.writer);
     } catch (error) {
@@ -705,20 +764,23 @@ export class Engine {
 
   #tick(): void {
     if (this.#stopped) return;
-    this.#guard(() => {
-      const now = this.#o.system.monotonic();
-      this.#forming?.tick(now);
-      this.resealing?.tick(now);
-      if (this.#replica !== undefined) {
-        this.#perform(this.#replica.tick(now, this.#o.system.now()));
-        this.#changing?.tick(now);
+    const now = this.#o.system.monotonic();
+    const replica = this.#replica;
+    this.#guard(() => this.#forming?.tick(now));
+    this.#guard(() => this.resealing?.tick(now));
+    if (replica !== undefined) {
+      this.#guard(() => this.#perform(replica.tick(now, this.#o.system.now())));
+      // Reads the queue of changes: a row of it that is damaged must not keep a better one from coming.
+      this.#guard(() => this.#changing?.tick(now));
+      this.#guard(() => {
         this.#copying?.tick();
         this.#collecting?.tick(now);
+        this.#writingAgain?.tick(now);
         this.#writeTold(now);
         this.#compare(now);
         this.#news(now);
-      }
-    });
+      });
+    }
     this.#cancelTick = this.#o.system.after(TICK_MS, () => this.#tick());
   }
 
@@ -749,8 +811,13 @@ export class Engine {
     } catch (error) {
       // What a peer sent may be malformed deep inside; that is its fault and changes nothing here.
       if (error instanceof ProtocolError && error.code !== "INVARIANT") this.#o.log.warn({ code: error.code, ...error.facts }, error.message);
-      else this.#fatal(error as Error);
+      else this.#failed(error as Error);
     }
+  }
+
+  /** What ends the process, unless it is one copy on the disk that can be taken again. */
+  #failed(error: Error): void {
+    if (!this.damagedBy(error)) this.#fatal(error);
   }
 
   #fatal(error: Error): void {

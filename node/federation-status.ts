@@ -6,7 +6,7 @@ import { PROTOCOL_VERSION } from "../protocol/version.ts";
 import type { Engine } from "./engine.ts";
 import { layoutStatus, progressOf } from "./layout-admin.ts";
 import type { Network } from "./ports.ts";
-import type { FederationStatus, PartitionStatus, PeerStatus, Readiness } from "./status.ts";
+import type { DamagedStatus, FederationStatus, PartitionStatus, PeerStatus, Readiness } from "./status.ts";
 
 /** Records a fingerprint is computed over without being asked for, over all partitions: some 10 ms. */
 const CHEAP_RECORDS = 2_000;
@@ -20,8 +20,8 @@ export class FederationView {
   readonly #engine: Engine;
   readonly #network: Network | undefined;
   readonly #self: { readonly id: string; readonly version: string; readonly asksToJoin: () => boolean };
-  /** The last fingerprint of a partition and the frontier it stands for. */
-  readonly #fingerprints = new Map<Partition, { frontier: string; fingerprint: string }>();
+  /** The last fingerprint of a partition and the copy and frontier it stands for. */
+  readonly #fingerprints = new Map<Partition, { of: string; fingerprint: string }>();
   readonly #lastSeen = new Map<string, number>();
   /** Since when a member lacks what this node held then: `member/partition` -> (what it lacked, when). */
   readonly #behind = new Map<string, { readonly target: readonly (readonly [string, number])[]; readonly since: number }>();
@@ -102,7 +102,7 @@ export class FederationView {
         standing: this.#engine.replica?.standing ?? "unlisted",
         asks_to_join: this.#self.asksToJoin(),
         secret_ids: this.#engine.secretIds,
-        zone: settings.zone,
+        zone: this.#member()?.zone ?? settings.zone,
         version: this.#self.version,
         protocol_version: PROTOCOL_VERSION,
       },
@@ -119,6 +119,7 @@ export class FederationView {
       clock_ahead_ms: this.#clockAheadMs(),
       in_doubt_total: this.#engine.inDoubt,
       copying: this.#engine.replica?.fetching().length ?? 0,
+      damaged: this.#damaged(),
       partitions: await this.#partitions(ask.fingerprints),
     };
   }
@@ -162,6 +163,12 @@ export class FederationView {
     const quorum = this.#quorum();
     const redundancy = layout === undefined || layout.members.length === 1 ? "single" : quorum.short_groups > 0 ? "short" : "full";
     return { ready: reasons.length === 0, reasons, quorum: quorum.available, redundancy };
+  }
+
+  /** This node as the layout lists it. */
+  #member(): Member | undefined {
+    const { layout, writer } = this.#engine;
+    return layout === undefined ? undefined : votersOf(layout).find((member) => member.writer === writer);
   }
 
   #role(): FederationStatus["node"]["role"] {
@@ -250,21 +257,36 @@ export class FederationView {
   /** Every group that must agree, the old and the next one while a change is joint. */
   #quorum(): FederationStatus["quorum"] {
     const { layout, replica } = this.#engine;
-    if (layout === undefined) return { available: false, short_groups: 0, short_copies: 0, group_size: 0, quorum: 0 };
+    if (layout === undefined)
+      return { available: false, unavailable: 256, system: false, short_groups: 0, short_copies: 0, group_size: 0, quorum: 0 };
     const counting = new Set(replica?.counting() ?? []);
     const satisfied = ({ members, quorum }: Group): boolean => members.filter(({ writer }) => counting.has(writer)).length >= quorum;
-    let available = replica?.conflict === undefined;
+    const whole = replica?.conflict === undefined;
+    let unavailable = 0;
+    let system = false;
     let short = 0;
     let smallest = groupOf(layout, PARTITIONS[0]!);
     const wanted = 2 * layout.replicationFactor - 1;
     for (const partition of PARTITIONS) {
-      if (!countingGroups(layout, partition).every(satisfied)) available = false;
-      if (partition === PARTITIONS.at(-1)) continue;
+      const available = whole && countingGroups(layout, partition).every(satisfied);
+      if (partition === PARTITIONS.at(-1)) {
+        system = available;
+        continue;
+      }
+      if (!available) unavailable++;
       const group = groupOf(layout, partition);
       if (group.size < wanted) short++;
       if (group.size < smallest.size) smallest = group;
     }
-    return { available, short_groups: short, short_copies: this.#shortCopies(layout, counting), group_size: smallest.size, quorum: smallest.quorum };
+    return {
+      available: unavailable === 0 && system,
+      unavailable,
+      system,
+      short_groups: short,
+      short_copies: this.#shortCopies(layout, counting),
+      group_size: smallest.size,
+      quorum: smallest.quorum,
+    };
   }
 
   /** A full replica that has lacked something for long, or is not there, is no copy to rely on. */
@@ -304,6 +326,19 @@ export class FederationView {
     return [...waits].map(([name, deltas]) => ({ name, deltas })).sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  #damaged(): DamagedStatus[] {
+    const { replica } = this.#engine;
+    const copying = new Set(replica?.fetching() ?? []);
+    const state = (only: boolean, partition: Partition): DamagedStatus["state"] =>
+      only ? "only_copy" : copying.has(partition) ? "copying" : "waiting";
+    const copies = (replica?.damagedCopies() ?? []).map(({ partition, kind, only }) => ({
+      partition,
+      role: kind === "heads" ? ("replica" as const) : ("witness" as const),
+      state: state(only, partition),
+    }));
+    return copies.sort((a, b) => a.partition - b.partition);
+  }
+
   #clockAheadMs(): number | null {
     const { replica, system } = this.#engine;
     const ahead = replica?.clockAheadMs(system.now(), system.monotonic());
@@ -328,8 +363,10 @@ export class FederationView {
       const kinds = this.#kinds(partition);
       if (kinds.length === 0) continue;
       const told = new Map(replica.toldOf(partition));
+      // Of a damaged copy nothing is held, only known.
+      const isWhole = !replica.isDamaged(partition);
       for (const { writer, seq } of kinds.flatMap((kind) => replica.ownHeads(partition, kind))) {
-        held += seq;
+        if (isWhole) held += seq;
         known += Math.max(seq, told.get(writer) ?? 0);
         told.delete(writer);
       }
@@ -365,11 +402,13 @@ export class FederationView {
   }
 
   async #fingerprint(partition: Partition): Promise<string> {
-    const frontier = JSON.stringify(this.#engine.replica?.ownHeads(partition));
+    const { replica, store } = this.#engine;
+    // One that is found damaged, and replaced, has the frontier that it had.
+    const times = store.timesCopied(partition);
     const known = this.#fingerprints.get(partition);
-    if (known?.frontier === frontier) return known.fingerprint;
-    const found = await this.#engine.store.fingerprint(partition);
-    this.#fingerprints.set(partition, { frontier: JSON.stringify(found.frontier), fingerprint: found.fingerprint });
+    if (known?.of === `${times} ${JSON.stringify(replica?.ownHeads(partition))}`) return known.fingerprint;
+    const found = await store.fingerprint(partition);
+    this.#fingerprints.set(partition, { of: `${times} ${JSON.stringify(found.frontier)}`, fingerprint: found.fingerprint });
     return found.fingerprint;
   }
 }

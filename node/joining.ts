@@ -1,10 +1,11 @@
 /**
  * A node that the layout does not list asks to be added, if its operator said so (FEDERATION_AUTO_JOIN); otherwise it waits for one to confirm. It asks through
  * the same door as an operator, and again until it has an answer: what an operator refused, stopped or took out is not asked for a second time. Who lost its disk
- * does not ask: the members list its new incarnation by themselves.
+ * does not ask: the members list its new incarnation by themselves. Who does not reach the members does not ask either: what it would keep a part of, those that it
+ * does not reach could no longer write.
  */
 import { SYSTEM_TENANT } from "../protocol/ids.ts";
-import { decodeLayout, type MemberFields, votersOf } from "../protocol/layout.ts";
+import { decodeLayout, type Layout, type MemberFields, votersOf } from "../protocol/layout.ts";
 import type { Change } from "../protocol/layout-change.ts";
 import type { Engine } from "./engine.ts";
 import type { QueuedChange } from "./layout-queue.ts";
@@ -12,6 +13,10 @@ import type { Call, Log, Router } from "./ports.ts";
 
 const ASK_MS = 3000;
 const ANSWER_MS = 5000;
+/** Connections to all members have come about by then, or something is wrong. */
+const CONNECTING_MS = 15_000;
+/** A member that is away so long is taken for down, which is no reason to keep others out. */
+const AWAY_MS = 60_000;
 
 export interface JoiningOptions {
   readonly engine: Engine;
@@ -27,6 +32,8 @@ export class Joining {
   #said = "";
   #asks: boolean;
   #stopped = false;
+  /** Monotonic ms since when not all members are connected. */
+  #apartSince: number | undefined;
 
   constructor(options: JoiningOptions) {
     this.#o = options;
@@ -75,6 +82,7 @@ export class Joining {
       );
       return;
     }
+    if (!this.#reachesMembers(layout)) return;
     const { system } = engine;
     const call = { tenant: SYSTEM_TENANT, token: undefined, requestId: "join" };
     try {
@@ -91,6 +99,26 @@ export class Joining {
     } catch (error) {
       log.debug({ error: (error as Error).message }, "asking to join failed; it is tried again");
     }
+  }
+
+  #reachesMembers(layout: Layout): boolean {
+    const { links, system } = this.#o.engine;
+    const members = votersOf(layout);
+    const away = members.filter(({ node }) => links?.peer(node) === undefined).map(({ name }) => name);
+    if (away.length === 0) {
+      this.#apartSince = undefined;
+      return true;
+    }
+    this.#apartSince ??= system.monotonic();
+    const apartMs = system.monotonic() - this.#apartSince;
+    const majority = members.length - away.length >= Math.floor(members.length / 2) + 1;
+    if (majority && apartMs >= AWAY_MS) return true;
+    if (apartMs >= CONNECTING_MS)
+      this.#say(
+        "warn",
+        `this node does not ask to be a member yet, because it is not connected with ${away.join(", ")} of ${members.length} members: ${majority ? `it waits ${AWAY_MS / 1000} s for that` : "a majority is needed"}. Each node needs an address that all others can dial (FEDERATION_ADVERTISE; behind an ingress one of its own)`,
+      );
+    return false;
   }
 
   /** Why asking again would undo what an operator did. @throws ApiError */

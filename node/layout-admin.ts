@@ -128,6 +128,8 @@ export class LayoutAdmin {
     for (;;) {
       const peer = engine.links.peer(node);
       if (peer !== undefined) return peer;
+      const why = engine.links.whyNoPeer(node);
+      if (why !== undefined) throw new ApiError("conflict", `${address} is ${node}, and is not spoken with: ${why}.`);
       if (engine.system.monotonic() >= until)
         throw new ApiError("conflict", `${address} is ${node}, but it does not speak with this node: the logs of both say why.`);
       await new Promise<void>((resolve) => engine.system.after(LOOK_MS, resolve));

@@ -2,7 +2,7 @@
  * The changes of the layout that operators, and nodes that want to join, asked for: one record of the system partition, one field a change, JSON, in order of
  * asking. Whoever leads carries out the first that waits. What came of each stays, for the history.
  */
-import { SYSTEM_TENANT } from "../protocol/ids.ts";
+import { type NodeId, SYSTEM_TENANT } from "../protocol/ids.ts";
 import { memberOf } from "../protocol/layout.ts";
 import type { Change } from "../protocol/layout-change.ts";
 import { LAYOUT_CHANGES_WAITING_MAX } from "../protocol/limits.ts";
@@ -10,6 +10,7 @@ import { acceptsArguments } from "./arguments.ts";
 import { ApiError } from "./errors.ts";
 import { parseObject } from "./json-object.ts";
 import type { Call, GraphReader, Log, Operations, ReadOperation, System, WriteOperation } from "./ports.ts";
+import { shutOut } from "./revocations.ts";
 
 export const LAYOUT_CHANGES_RECORD = "layout-changes";
 
@@ -34,6 +35,8 @@ const askChange: WriteOperation<Asked, QueuedChange> = {
     checkChange(change);
     const waiting = changesOf(context.reader).filter(({ outcome }) => outcome === "waiting");
     if (waiting.length >= LAYOUT_CHANGES_WAITING_MAX) throw new ApiError("conflict", `${waiting.length} changes of the layout are waiting already.`);
+    if ((change.op === "add" || change.op === "replace") && shutOut(context.reader).has(change.member.node))
+      throw new ApiError("conflict", `${change.member.name} is revoked: it can join after continuum node readmit only.`);
     // Who asks to join asks again and again until it is a member.
     const same = waiting.find((other) => JSON.stringify(other.change) === JSON.stringify(change));
     if (same !== undefined) return { contributions: [], answer: same };
@@ -115,6 +118,8 @@ const FINISH_MS = 5000;
 export class LayoutQueue {
   readonly #o: LayoutQueueOptions;
   readonly #finishing = new Set<string>();
+  /** The last change whose outcome could not be written. */
+  #failed = "";
 
   constructor(options: LayoutQueueOptions) {
     this.#o = options;
@@ -122,6 +127,11 @@ export class LayoutQueue {
 
   waiting(): { readonly id: string; readonly change: Asked }[] {
     return changesOf(this.#o.reader()).filter(({ outcome }) => outcome === "waiting");
+  }
+
+  /** Nodes that nobody lets in. */
+  revoked(): ReadonlySet<NodeId> {
+    return shutOut(this.#o.reader());
   }
 
   change(id: string): Asked | undefined {
@@ -139,7 +149,12 @@ export class LayoutQueue {
     const key = `${id}/${outcome}`;
     const call: Call = { tenant: SYSTEM_TENANT, level: "quorum", key, token: undefined, requestId: key, deadline: system.monotonic() + FINISH_MS };
     run("layout.end", { id, outcome, reason }, call)
-      .catch((error: Error) => log.warn({ change: id, error: error.message }, "what came of a change could not be written; it is tried again"))
+      .catch((error: Error) => {
+        // Right after a layout changed few have reported under it, and the next look finds more.
+        const level = this.#failed === id ? "warn" : "debug";
+        this.#failed = id;
+        log[level]({ change: id, error: error.message }, "what came of a change could not be written; it is tried again");
+      })
       .finally(() => this.#finishing.delete(id));
   }
 }

@@ -28,6 +28,10 @@ export interface Versions {
   readonly max: number;
 }
 
+/** What an operator can do about it with this version. */
+const OTHER_FEDERATION =
+  "it belongs to another federation under the same secret, and two that have formed do not merge by themselves. One joins the other: write down what it remembers, tenant by tenant (GET /v1/memories and /v1/messages; `continuum export` and `import` do not exist yet in this version), stop its nodes, start them with empty data folders, without FEDERATION_FIRST_MEMBERS, with FEDERATION_PEERS naming a node of the other and FEDERATION_AUTO_JOIN=true, and store it again (POST /v1/memories/batch and /v1/learn). Two that are to stay apart need different secrets";
+
 export interface LinksOptions {
   readonly network: Network;
   readonly keyring: Keyring;
@@ -46,6 +50,8 @@ export class Links {
   /** Connected nodes whose hello was refused: of them only their own refusal is heard. */
   readonly #strangers = new Map<NodeId, WriterId>();
   readonly #refused = new Set<string>();
+  /** Of connected nodes that are no peers. */
+  readonly #why = new Map<NodeId, string>();
 
   constructor(options: LinksOptions) {
     this.#options = options;
@@ -59,6 +65,11 @@ export class Links {
 
   peer(node: NodeId): PeerInfo | undefined {
     return this.#peers.get(node);
+  }
+
+  /** Why a connected node and this one do not speak with each other. */
+  whyNoPeer(node: NodeId): string | undefined {
+    return this.#peers.has(node) ? undefined : this.#why.get(node);
   }
 
   /** False: not connected or its queue is full; repair finds what was in it. */
@@ -94,6 +105,7 @@ export class Links {
   #connection(node: NodeId, connected: boolean): void {
     const known = this.#peers.get(node);
     this.#strangers.delete(node);
+    this.#why.delete(node);
     if (known !== undefined) {
       this.#peers.delete(node);
       this.#options.onPeer(known, false);
@@ -121,11 +133,9 @@ export class Links {
     }
     const theirs = verified.header.federation;
     if (theirs !== null && federation !== null && theirs !== federation) {
-      this.refuse(
-        from,
-        "FOREIGN",
-        "it belongs to another federation under the same secret. Two that have formed do not merge by themselves: run `continuum export FILE` there, stop that federation, start its nodes with empty data folders, no FEDERATION_FIRST_MEMBERS and FEDERATION_PEERS naming a node here, `continuum layout add NAME` for each here, then `continuum import FILE`",
-      );
+      const hello = verified.message.type === "hello" ? verified.message : undefined;
+      if (hello !== undefined) this.#strangers.set(from, writerIdOf(from, hello.incarnation) as WriterId);
+      this.refuse(from, "FOREIGN", OTHER_FEDERATION, { ...(hello && { name: hello.name }), federation: theirs }, theirs);
       return;
     }
     // A live push comes from its own writer; what a member stored of others comes as repair.
@@ -138,6 +148,7 @@ export class Links {
       return;
     }
     if (verified.message.type === "refused") {
+      this.#because(from, `it refuses this node: ${verified.message.detail}`);
       this.#note(
         `${from}/refused/${verified.message.code}`,
         { peer: from, code: verified.message.code, detail: verified.message.detail },
@@ -171,11 +182,17 @@ export class Links {
     if (known === undefined || known.writer !== writer) this.#options.onPeer(peer, true);
   }
 
-  /** Counts what a peer sent and should not have, says so in one line a peer and reason, and tells the peer. */
-  refuse(from: NodeId, code: string, detail: string, facts: object = {}): void {
+  /** Counts what a peer sent and should not have, says so in one line a peer (or what else it is about) and reason, and tells the peer. */
+  refuse(from: NodeId, code: string, detail: string, facts: object = {}, about: string = from): void {
     this.#options.meter.count("connection_error", 1, code.toLowerCase());
-    if (!this.#note(`${from}/${code}`, { peer: from, code, detail, ...facts }, "a peer's message was refused")) return;
+    this.#because(from, detail);
+    if (!this.#note(`${about}/${code}`, { peer: from, code, detail, ...facts }, "a peer's message was refused")) return;
     this.send(from, { type: "refused", code, detail });
+  }
+
+  /** The first reason is the true one: what a stranger says afterwards is refused because it is one. */
+  #because(node: NodeId, why: string): void {
+    if (!this.#why.has(node)) this.#why.set(node, why);
   }
 
   /** Once a peer and reason. */

@@ -135,7 +135,8 @@ type GaugeName =
   | "conflict"
   | "clockAhead"
   | "inDoubt"
-  | "copying";
+  | "copying"
+  | "damaged";
 
 const PHASES = ["done", "staged", "joint"];
 const STANDINGS = ["unlisted", "comparing", "refilling", "counting"];
@@ -175,6 +176,7 @@ function buildGauges(): Record<GaugeName, Gauge> {
     ),
     inDoubt: gauge("continuum_federation_in_doubt_total", "Requests executed here that were answered in_doubt, since the start."),
     copying: gauge("continuum_federation_partitions_copying", "Partitions that are on their way here as snapshots."),
+    damaged: gauge("continuum_damaged_copies", "Copies of partitions on this disk that are not what was written, and not replaced yet."),
     concepts: gauge("continuum_concepts_total", "Concepts, each counted by the first replica of its partition."),
     entities: gauge("continuum_entities_total", "Entities, counted likewise."),
     memories: gauge("continuum_memories_total", "Memories, counted likewise."),
@@ -204,6 +206,7 @@ function setGauges(registry: Registry, gauges: Record<GaugeName, Gauge>, source:
   set("clockAhead", federation?.clock_ahead_ms == null ? undefined : federation.clock_ahead_ms / 1000);
   set("inDoubt", federation?.in_doubt_total);
   set("copying", federation?.copying);
+  set("damaged", federation?.damaged.length);
   set("concepts", records?.concepts);
   set("entities", records?.entities);
   set("memories", records?.memories);

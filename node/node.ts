@@ -3,8 +3,8 @@ import { readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CryptoError } from "../crypto/errors.ts";
 import { createKeyring, type Keyring } from "../crypto/keyring.ts";
-import type { NodeId, Partition } from "../protocol/ids.ts";
-import { type Member, PARTITIONS, votersOf } from "../protocol/layout.ts";
+import type { NodeId } from "../protocol/ids.ts";
+import { type Member, votersOf } from "../protocol/layout.ts";
 import { acceptsArguments } from "./arguments.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine.ts";
@@ -26,7 +26,7 @@ import { createNet, type Net } from "./net/net.ts";
 import type { Log, Meter } from "./ports.ts";
 import { Revocations, revocationOperations } from "./revocations.ts";
 import { createRouter } from "./router.ts";
-import { Scrub } from "./scrub.ts";
+import { scrubbedPartitions, scrubOf } from "./scrub.ts";
 import { SecretAdmin } from "./secret-admin.ts";
 import { StartError } from "./start-error.ts";
 import type { FederationStatus } from "./status.ts";
@@ -171,7 +171,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     );
   });
   closing.push(async () => stopObserving());
-  const scrub = scrubOf(engine, store, log, metrics);
+  const scrub = scrubOf(engine, metrics, (error) => die(log, error));
   scrub.start(SCRUB_AFTER_MS);
   closing.push(() => scrub.stop());
   const layout = new LayoutAdmin({ engine, router, dial: net === undefined ? undefined : (address) => net.dial(address) });
@@ -189,7 +189,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     secrets,
     repair: () => {
       scrub.now();
-      return { partitions: partitionsHere(engine).length, peers: engine.compareNow() };
+      return { partitions: scrubbedPartitions(engine).length, peers: engine.compareNow() };
     },
     readiness: () => view.readiness(),
     checks: async () => ({
@@ -211,28 +211,6 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
         await close().catch((error: Error) => log.warn({ error: error.message }, "a part did not close cleanly"));
     },
   };
-}
-
-/** Replica or witness of them, with anything there. */
-function partitionsHere(engine: Engine): Partition[] {
-  const { replica } = engine;
-  return replica === undefined
-    ? []
-    : PARTITIONS.filter((partition) => replica.role(partition) !== undefined && replica.ownHeads(partition).length > 0);
-}
-
-function scrubOf(engine: Engine, store: Store, log: Log, meter: Meter): Scrub {
-  return new Scrub({
-    store,
-    system,
-    partitions: () => partitionsHere(engine),
-    scrubbed: () => meter.count("scrubbed", 1, "whole"),
-    corrupt: (partition, what, detail) => {
-      meter.count("scrubbed", 1, "corrupt");
-      log.error({ partition, what, detail }, "a copy on this disk is not what was written: the disk may be failing");
-    },
-    onFailure: (error) => die(log, error),
-  });
 }
 
 function votersNow(engine: Engine): readonly Member[] {

@@ -33,6 +33,7 @@ const ROUND_MS = 1_000;
 const IN_VAIN_MS = 60_000;
 /** At the least between two times that the others are told what is left, ms. */
 const TELL_MS = 500;
+const TELL_AGAIN_MS = 5_000;
 
 type Others = MessageOf<"sealed-under">["others"];
 
@@ -42,6 +43,7 @@ export class Resealing {
   readonly #told = new Map<NodeId, Others>();
   #lastTold = "";
   #tellAt = 0;
+  #tellAgainAt = 0;
   #roundAt = 0;
   #round: Promise<void> | undefined;
   #wake: () => void = () => undefined;
@@ -82,7 +84,11 @@ export class Resealing {
     if (now >= this.#tellAt) {
       this.#tellAt = now + TELL_MS;
       const say = JSON.stringify(others);
-      if (say !== this.#lastTold) for (const peer of this.#o.peers()) this.#tell(peer);
+      // While a secret is replaced said again too: a frame that did not fit a peer's queue would hold the rotation up for ever.
+      if (say !== this.#lastTold || (this.#o.keyring.count > 1 && now >= this.#tellAgainAt)) {
+        this.#tellAgainAt = now + TELL_AGAIN_MS;
+        for (const peer of this.#o.peers()) this.#tell(peer);
+      }
       this.#lastTold = say;
     }
     const federation = this.#o.federation();
@@ -118,10 +124,10 @@ export class Resealing {
       await this.#pause(Math.max(PAUSE_MS, PAUSE_RATIO * (system.monotonic() - begun)));
       if (this.#stopped) return;
     }
-    const left = this.others();
-    this.#roundAt = system.monotonic() + (done === 0 ? IN_VAIN_MS : ROUND_MS);
+    const lost = this.others().filter(([secret]) => !keyring.ids.includes(secret));
+    // Nothing done is in vain only where a secret is missing: what was not on disk yet is there in the next round.
+    this.#roundAt = system.monotonic() + (done === 0 && lost.length > 0 ? IN_VAIN_MS : ROUND_MS);
     if (done > 0) log.info({ deltas: done, secret: this.#first }, "sealed again what is kept for others, under the first secret");
-    const lost = left.filter(([secret]) => !keyring.ids.includes(secret));
     if (lost.length > 0)
       log.error(
         { secrets: lost.map(([secret]) => secret), deltas: lost.reduce((sum, [, deltas]) => sum + deltas, 0) },

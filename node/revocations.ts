@@ -7,6 +7,7 @@ import { type NodeId, SYSTEM_PARTITION, SYSTEM_TENANT } from "../protocol/ids.ts
 import { REVOKED_NODES_MAX } from "../protocol/limits.ts";
 import type { Engine } from "./engine.ts";
 import { ApiError } from "./errors.ts";
+import { parseObject } from "./json-object.ts";
 import type { GraphReader, Operations, ReadOperation, Router, WriteOperation } from "./ports.ts";
 
 export const REVOKED_NODES_RECORD = "revoked-nodes";
@@ -71,11 +72,24 @@ function put(revoked: RevokedNode) {
   return { op: "register", id: REVOKED_NODES_RECORD, fields: { [revoked.node]: JSON.stringify(revoked) } } as const;
 }
 
+/** Ids of all that are out now. */
+export function shutOut(reader: GraphReader): ReadonlySet<NodeId> {
+  return new Set(revokedOf(reader).flatMap(({ node, readmitted_at }) => (readmitted_at === null ? [node] : [])));
+}
+
 /** Those that were let in again among them; the oldest first. */
 function revokedOf(reader: GraphReader): RevokedNode[] {
-  return Object.values(reader.register(REVOKED_NODES_RECORD)?.fields ?? {})
-    .map(({ value }) => JSON.parse(value) as RevokedNode)
+  return Object.entries(reader.register(REVOKED_NODES_RECORD)?.fields ?? {})
+    .flatMap(([node, { value }]) => revokedNode(node, value) ?? [])
     .sort((a, b) => (a.revoked_at < b.revoked_at ? -1 : 1));
+}
+
+/** Undefined for what is no such entry: a peer's delta may have written anything there, and every member looks at it all the time. */
+function revokedNode(node: string, text: string): RevokedNode | undefined {
+  const said = parseObject(text) as Partial<Record<keyof RevokedNode, unknown>> | undefined;
+  if (said === undefined || said.node !== node || !Array.isArray(said.secrets)) return undefined;
+  const areTexts = [said.name, said.revoked_at, said.readmitted_at ?? "", ...said.secrets].every((field) => typeof field === "string");
+  return areTexts ? (said as RevokedNode) : undefined;
 }
 
 /** Between two looks at the record, ms: with the way here, a node is cut off within a second. */
@@ -133,9 +147,19 @@ export class Revocations {
     this.#cancel();
   }
 
-  /** Now: what the record says holds, and who is shut out and connected is not any more. */
+  /** Now: what the record says holds, and who is shut out and connected is not any more. Where it cannot be read, what is known holds. */
   look(): void {
     const { engine, connected, disconnect } = this.#o;
+    try {
+      this.#read();
+    } catch (error) {
+      engine.log.error({ error: (error as Error).message }, "which nodes are revoked cannot be read; those known before stay out");
+    }
+    for (const node of connected()) if (this.#out.has(node)) disconnect(node);
+  }
+
+  #read(): void {
+    const { engine } = this.#o;
     const { replica, store } = engine;
     const holds = replica?.role(SYSTEM_PARTITION) === "replica" && !store.staged.isClosed(SYSTEM_PARTITION, "replica");
     if (holds) {
@@ -145,7 +169,6 @@ export class Revocations {
       if (record !== this.#seen) this.#learn(revokedOf(reader), replica.standing === "counting");
       this.#seen = record;
     } else if (replica !== undefined) void this.#ask();
-    for (const node of connected()) if (this.#out.has(node)) disconnect(node);
   }
 
   /** What the answer to a request said, at once. */

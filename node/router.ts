@@ -175,6 +175,9 @@ class NodeRouter implements Router {
     try {
       return operation.type === "write" ? await this.#write(operation, name, args, call, level) : await this.#read(operation, args, call, level);
     } catch (error) {
+      const { engine } = this.#o;
+      if (engine.damagedBy(error) && engine.replica?.role(partitionOf(call.tenant)) !== "replica")
+        throw new NotReplica("This node's copy of the partition is damaged, and a whole one is on its way to it.");
       if (error instanceof ApiError && error.status === 503) this.#o.meter.count("consensus_failure", 1, `${level}:${error.code}`);
       throw error;
     }

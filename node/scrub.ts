@@ -5,7 +5,9 @@
  */
 import type { StreamHead } from "../protocol/frontier.ts";
 import type { NodeId, Partition } from "../protocol/ids.ts";
-import type { System } from "./ports.ts";
+import { PARTITIONS } from "../protocol/layout.ts";
+import type { Engine } from "./engine.ts";
+import type { Meter, System } from "./ports.ts";
 import { Fingerprint } from "./store/fingerprint.ts";
 import type { PartitionSnapshot } from "./store/partition-snapshot.ts";
 import { SnapshotRows } from "./store/snapshot-rows.ts";
@@ -23,12 +25,12 @@ export interface Scrubbed {
 export interface ScrubOptions {
   readonly store: Store;
   readonly system: System;
-  /** Partitions of which this node is a replica or a witness now. */
+  /** Partitions of which this node keeps a copy. */
   readonly partitions: () => readonly Partition[];
   /** Everything is as it was written. */
   readonly scrubbed: (result: Scrubbed) => void;
   /** The copy is not what it should be. `replica`: a snapshot of another replica heals it. `witness`: a sealed delta is lost here. */
-  readonly corrupt: (partition: Partition, what: "replica" | "witness", detail: string) => void;
+  readonly corrupt: (partition: Partition, holding: "replica" | "witness", detail: string) => void;
   /** The disk failed. */
   readonly onFailure: (error: Error) => void;
 }
@@ -75,11 +77,8 @@ export class Scrub {
   async #rounds(afterMs: number): Promise<void> {
     if (afterMs > 0) await this.#untilNextRound(afterMs);
     while (!this.#stopped) {
-      for (const partition of this.#o.partitions()) {
-        if (this.#stopped) return;
-        await this.one(partition);
-      }
-      await this.#untilNextRound(ROUND_MS);
+      await this.round();
+      if (!this.#stopped) await this.#untilNextRound(ROUND_MS);
     }
   }
 
@@ -88,6 +87,14 @@ export class Scrub {
       this.#wakeRound = wake;
     });
     this.#wakeRound = () => undefined;
+  }
+
+  /** All partitions, one after the other. */
+  async round(): Promise<void> {
+    for (const partition of this.#o.partitions()) {
+      if (this.#stopped) return;
+      await this.one(partition);
+    }
   }
 
   /** One partition, now; what it finds is told as of a round. */
@@ -103,7 +110,7 @@ export class Scrub {
       if (!this.#stopped) this.#o.scrubbed(result);
     } catch (error) {
       if (error instanceof CopyError || (error instanceof StoreError && error.code === "CORRUPT")) this.#o.corrupt(partition, what, error.message);
-      else this.#o.onFailure(error as Error);
+      else this.#o.onFailure(unreadable(error as Error));
     } finally {
       await snapshot?.close();
     }
@@ -152,6 +159,44 @@ export class Scrub {
 }
 
 const RECORD = "r".charCodeAt(0);
+
+/** Of a running node: what it finds is given up and taken again. @param onFailure the disk failed */
+export function scrubOf(engine: Engine, meter: Meter, onFailure: (error: Error) => void): Scrub {
+  const { store, system } = engine;
+  return new Scrub({
+    store,
+    system,
+    partitions: () => scrubbedPartitions(engine),
+    scrubbed: ({ partition }) => {
+      meter.count("scrubbed", 1, "whole");
+      engine.replica?.foundWhole(partition);
+    },
+    corrupt: (partition, holding, detail) => {
+      meter.count("scrubbed", 1, "corrupt");
+      engine.damaged({ partition, holding }, detail);
+    },
+    onFailure,
+  });
+}
+
+/** Those that this node is a replica or a witness of, now or to come, with anything there; whether it counts at the moment or not. */
+export function scrubbedPartitions({ replica }: Engine): Partition[] {
+  if (replica === undefined) return [];
+  const isKept = (partition: Partition): boolean => replica.keeps(partition).length > 0 && !replica.isGivenUp(partition);
+  return PARTITIONS.filter(
+    (partition) => isKept(partition) && (["heads", "marks"] as const).some((kind) => replica.ownHeads(partition, kind).length > 0),
+  );
+}
+
+/** A table that LevelDB cannot read holds rows of many copies, and stops its compaction, and with it every write: one copy taken again would not help. */
+function unreadable(error: Error): Error {
+  if ((error as { code?: string }).code !== "LEVEL_CORRUPTION") return error;
+  return new StoreError(
+    "CORRUPT",
+    `a table of the store cannot be read any more (${error.message}); treat it as a lost disk: move the folder away and start again, the peers hold the data`,
+    error,
+  );
+}
 
 /**
  * Replicas whose copy differs from the others' although their frontiers are equal. Where most of those that can be compared agree, the rest are suspects;

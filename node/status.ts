@@ -34,6 +34,16 @@ export interface PartitionStatus {
   readonly fingerprint: string | null;
 }
 
+export interface DamagedStatus {
+  readonly partition: number;
+  readonly role: "replica" | "witness";
+  /**
+   * copying: a whole one is on its way from another replica. waiting: no replica is connected that holds all that was acknowledged here (replica), or some
+   * lack what was kept for them (witness). Either way the copy counts for nothing. only_copy: there is no other, it stays in service.
+   */
+  readonly state: "copying" | "waiting" | "only_copy";
+}
+
 export interface MemberStatus {
   readonly id: string;
   readonly name: string;
@@ -129,6 +139,7 @@ export interface FederationStatus {
     readonly asks_to_join: boolean;
     /** Public ids of the secrets it knows, the one it seals with first. */
     readonly secret_ids: readonly string[];
+    /** As the layout has it; of a node in no layout what it was started with. */
     readonly zone: string;
     readonly version: string;
     readonly protocol_version: number;
@@ -145,6 +156,10 @@ export interface FederationStatus {
   readonly quorum: {
     /** Every partition this node knows of can reach its quorum from here. */
     readonly available: boolean;
+    /** Of the 256: those that cannot, and are written and read at `one` only. */
+    readonly unavailable: number;
+    /** The system partition can: keys and the layout can be changed. */
+    readonly system: boolean;
     /** Partitions whose group is shorter than 2 RF - 1, and why this may be fine (fewer members than that). */
     readonly short_groups: number;
     /** Partitions with data here of which fewer full replicas than the factor are connected and hold all that is known. */
@@ -168,6 +183,8 @@ export interface FederationStatus {
   readonly in_doubt_total: number;
   /** Partitions that are on their way here as snapshots. */
   readonly copying: number;
+  /** Copies on this disk that are not what was written. */
+  readonly damaged: readonly DamagedStatus[];
   readonly partitions: readonly PartitionStatus[];
 }
 

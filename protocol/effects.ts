@@ -30,6 +30,20 @@ export type Refusal =
   | "not_replica"
   | "too_large";
 
+/** A copy here whose rows are not what was written. */
+export interface DamagedCopy {
+  readonly partition: Partition;
+  /** heads: of a full replica. marks: of a witness. */
+  readonly kind: "heads" | "marks";
+}
+
+/** The end of this node's own stream in a partition that no member is known to hold as it is here. */
+export interface OwnTail {
+  readonly partition: Partition;
+  /** Up to this number, 0 for none, another holds the same. */
+  readonly after: number;
+}
+
 export interface Done {
   readonly level: Level;
   readonly tally: Tally;
@@ -60,7 +74,7 @@ export type Effect =
   /** Take one store snapshot for these reads, then say which frontier it has. */
   | { readonly type: "snapshot"; readonly barrier: number; readonly partition: Partition; readonly requests: readonly RequestId[] }
   /** This disk is an older copy of one that went on, or runs twice: go on under a new incarnation. */
-  | { readonly type: "copy"; readonly reason: string }
+  | { readonly type: "copy"; readonly reason: string; readonly tails: readonly OwnTail[] }
   /** A re-listed incarnation holds enough to begin to count: persist that, then say `counted`. */
   | { readonly type: "count" }
   /** The peer goes by an older layout: send it ours. */
@@ -69,6 +83,10 @@ export type Effect =
   | { readonly type: "conflict"; readonly peer: NodeId; readonly version: number }
   /** Take the partition from another replica as a snapshot, in the place of whatever is here, then say `fetched`. */
   | { readonly type: "fetch"; readonly partition: Partition }
+  /** Nobody else has a full copy any more: stop replacing this one, unless that has begun, then say `kept`. */
+  | { readonly type: "keep"; readonly partition: Partition }
+  /** Persist that these copies count for nothing, and no others. */
+  | { readonly type: "damaged"; readonly copies: readonly DamagedCopy[] }
   /** This copy is in no group any more, and others hold all of it. Delete it. */
   | { readonly type: "drop"; readonly partition: Partition; readonly kind: "heads" | "marks" }
   | {

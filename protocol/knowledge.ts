@@ -2,6 +2,9 @@
  * What other members have told this node under the layout version that holds: what they hold as full replicas (`heads`) and what they have seen as witnesses
  * (`marks`). Only ever raised: a member that forgot is a new incarnation and so another writer (P4). A new version starts again with nothing, because an
  * acknowledgement counts only for what its sender held under the version it is counted in. Who counts as what is decided where it is counted.
+ *
+ * A member whose copy of a partition is damaged says so, and still says what it had acknowledged of it. That is true as a report of what must be held somewhere
+ * (`base`, `told`), and worth asking for (`of`); but nobody may rely on it as held (`held`, `head`), until it says that the copy is whole again.
  */
 import type { Head, StreamHead } from "./frontier.ts";
 import type { Partition, WriterId } from "./ids.ts";
@@ -31,6 +34,7 @@ interface Told {
 
 export class Knowledge {
   readonly #told = new Map<WriterId, Told>();
+  readonly #damaged = new Map<WriterId, ReadonlySet<Partition>>();
   #revisions = 0;
   /** Reports of which parts are missing. Emptied, and never whole, once they name more than one member may. */
   readonly #incoming = new Map<
@@ -42,6 +46,16 @@ export class Knowledge {
   forget(): void {
     this.#told.clear();
     this.#incoming.clear();
+    this.#damaged.clear();
+  }
+
+  /** All partitions of which the member says now that its copy counts for nothing. */
+  damaged(member: WriterId, partitions: readonly Partition[]): void {
+    this.#damaged.set(member, new Set(partitions));
+  }
+
+  damagedOf(member: WriterId): ReadonlySet<Partition> {
+    return this.#damaged.get(member) ?? NOWHERE;
   }
 
   /** @param hash empty when only the number is known @returns true when it is news */
@@ -100,7 +114,7 @@ export class Knowledge {
   }
 
   head(member: WriterId, kind: Kind, partition: Partition, writer: WriterId): Head | undefined {
-    return this.#told.get(member)?.[kind].get(partition)?.get(writer);
+    return this.damagedOf(member).has(partition) ? undefined : this.of(member, kind, partition).get(writer);
   }
 
   /** All that the member told with its hash, of one kind. */
@@ -112,7 +126,7 @@ export class Knowledge {
     return out;
   }
 
-  /** partition -> frontier as told. */
+  /** What the member told of the partition, whether it can be relied on or not. */
   of(member: WriterId, kind: Kind, partition: Partition): ReadonlyMap<WriterId, Head> {
     return this.#told.get(member)?.[kind].get(partition) ?? NONE;
   }
@@ -133,6 +147,7 @@ export class Knowledge {
 }
 
 const NONE: ReadonlyMap<WriterId, Head> = new Map();
+const NOWHERE: ReadonlySet<Partition> = new Set();
 
 export function baseOf(heads: readonly StreamHead[], marks: readonly KeptMark[]): Base {
   const base = { heads: new Map() as Held, marks: new Map() as Held, keptFrom: new Map<Partition, Map<WriterId, number>>() };

@@ -57,6 +57,8 @@ export const FIRST_FRAMES_MAX = 16;
 export const WEBSOCKET_MESSAGE_MAX_BYTES = 256 * 1024;
 /** Nodes whose addresses are kept and that are dialled: four times the largest federation, for those that came and went. */
 export const KNOWN_NODES_MAX = 1024;
+/** Characters of one address. A DNS name could have 253; with what belongs around it in a multiaddr, 210 are left for name and path. */
+export const ADDRESS_MAX_CHARS = 256;
 /** Nodes one frame of addresses may name; who knows more sends more frames. */
 export const CARDS_A_FRAME_MAX = 32;
 /** Addresses of one node that others pass on: as many as a node can be told to advertise. */

@@ -121,8 +121,14 @@ export class Membership {
     for (const group of countingGroups(this.#layout, partition)) {
       if (levelMet(level, countsOf(group), this.tally(group, isHere))) continue;
       const needed = level === "all" ? `all ${group.replicas.length} full replicas` : `${group.quorum} of ${group.size} members`;
-      const missing = group.members.filter((member) => !isHere(member)).map((member) => member.name);
-      return `Level ${level} needs ${needed}; not connected: ${missing.join(", ")}. Nothing was written.`;
+      const missing = group.members.filter((member) => !isHere(member));
+      const names = (members: readonly Member[]): string => members.map(({ name }) => name).join(", ");
+      const early = missing.filter(({ writer }) => this.isConnected(writer));
+      const why = [
+        ...(early.length < missing.length ? [`not connected: ${names(missing.filter((member) => !early.includes(member)))}`] : []),
+        ...(early.length > 0 ? [`connected and not counting yet: ${names(early)}`] : []),
+      ];
+      return `Level ${level} needs ${needed}; ${why.join("; ")}. Nothing was written.`;
     }
     return undefined;
   }

@@ -110,6 +110,8 @@ export type Message =
       readonly parts: number;
       readonly heads: readonly StreamHead[];
       readonly marks: readonly KeptMark[];
+      /** All partitions whose rows here are not what was written: what is said of them was acknowledged, and counts for nothing until a report leaves them out. */
+      readonly damaged: readonly Partition[];
     }
   | { readonly type: "vote"; readonly bytes: Uint8Array }
   | { readonly type: "ready"; readonly partitions: readonly Partition[] }
@@ -224,6 +226,7 @@ export function messageToWire(message: Message): Wire {
         message.parts,
         headsToWire(message.heads),
         message.marks.map((mark) => [mark.partition, mark.writer, mark.seq, mark.hash, mark.keptFrom]),
+        message.damaged,
       ];
     case "vote":
       return [no, message.bytes];
@@ -346,24 +349,21 @@ export function messageFromWire(wire: Wire): Message {
         own: asHeads(row[7], HEADS_STREAMS_MAX),
       };
     case 16:
-      sized(row, 6);
+      sized(row, 7);
       return {
         type: "report",
         id: asCount(row[1], "id"),
         ...asParts(row[2], row[3]),
         heads: asHeads(row[4], HEADS_STREAMS_MAX),
         marks: asKeptMarks(row[5]),
+        damaged: asPartitions(row[6]),
       };
     case 17:
       sized(row, 2);
       return { type: "vote", bytes: asBytes(row[1], "vote") };
-    case 18: {
+    case 18:
       sized(row, 2);
-      const partitions = asArray(row[1], "partitions");
-      if (partitions.length > PARTITION_COUNT + 1)
-        throw new ProtocolError("TOO_LARGE", "more partitions than there are", { partitions: partitions.length });
-      return { type: "ready", partitions: partitions.map(asPartition) };
-    }
+      return { type: "ready", partitions: asPartitions(row[1]) };
     case 19:
       sized(row, 4);
       return { type: "snapshot-want", partition: asPartition(row[1]), id: asCount(row[2], "id"), after: asKey(row[3]) };
@@ -434,6 +434,13 @@ function asParts(atPart: Wire | undefined, ofParts: Wire | undefined): { part: n
   const [part, parts] = [asCount(atPart, "part"), asCount(ofParts, "parts")];
   if (parts < 1 || parts > REPORT_PARTS_MAX || part >= parts) throw new ProtocolError("TOO_LARGE", "a list in too many parts", { part, parts });
   return { part, parts };
+}
+
+function asPartitions(wire: Wire | undefined): Partition[] {
+  const partitions = asArray(wire, "partitions");
+  if (partitions.length > PARTITION_COUNT + 1)
+    throw new ProtocolError("TOO_LARGE", "more partitions than there are", { partitions: partitions.length });
+  return partitions.map(asPartition);
 }
 
 function asKeptMarks(wire: Wire | undefined): KeptMark[] {

@@ -8,7 +8,7 @@ import { Barriers } from "./barrier.ts";
 import { CatchUp } from "./catch-up.ts";
 import { type Hlc, laterHlc, tickHlc } from "./clock.ts";
 import { buildDelta, type Delta, hashOf } from "./delta.ts";
-import type { Batch, Effect, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
+import type { Batch, DamagedCopy, Effect, OwnTail, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
 import { ProtocolError } from "./errors.ts";
 import { type FloorContribution, type FloorCut, FloorRounds, missingForFloor } from "./floor.ts";
 import type { OpenedDelta, VerifiedMessage } from "./frame.ts";
@@ -72,6 +72,8 @@ export interface ReplicaStart {
   readonly toldBefore: (member: WriterId) => ToldBefore | undefined;
   /** The number up to which this node wrote its stream in a partition whose copy it gave up; 0 when it never did. */
   readonly ownSeqGivenUp: (partition: Partition) => number;
+  /** As stored. Of one that is being replaced `heads` and `marks` still say what was acknowledged of it. */
+  readonly damaged: readonly DamagedCopy[];
   /** This incarnation, re-listed after a lost disk, has begun to count before. */
   readonly hasCounted: boolean;
   /** FEDERATION_STRICT_START. */
@@ -132,6 +134,13 @@ export class Replica {
   /** Copies on their way out: gone from the moment that was decided, whatever layout comes before the disk is done. */
   readonly #leaving = new Set<`${Kind}/${Partition}`>();
   readonly #fetchFailed = new Map<Partition, number>();
+  /**
+   * Copies here that are not what was written. What was acknowledged of them is remembered (`#streams`), but they count for nothing, neither here nor for others,
+   * until they hold all of it again: as a member does that is down and will come back with what it had (P1).
+   */
+  readonly #damaged = new Map<Partition, Set<Kind>>();
+  /** Damaged too, but no other full replica is in the group: they stay in service, as what can be read of them is all there is. */
+  readonly #onlyCopies = new Set<Partition>();
   /** Copies whose log has a gap that nobody can fill from his: the bodies are erased. */
   readonly #needsSnapshot = new Set<Partition>();
   /** Floors this node proposes, and what members told in one message while the rounds are under way. */
@@ -171,7 +180,7 @@ export class Replica {
     this.#acknowledgements = new Acknowledgements((partition, level, writer, seq) => this.#holders(partition, level, new Map([[writer, seq]])));
     this.#barriers = new Barriers(
       {
-        others: (partition) => this.#members.others(partition).filter((member) => this.#counts(member.writer)),
+        others: (partition) => this.#members.others(partition).filter((member) => this.#countsIn(partition, member.writer)),
         ownFrontier: (partition) => this.#streams.heads.durableFrontier(partition),
         answered: (partition, level, members) =>
           this.#members.met(partition, level, (member) => member.writer === this.#writer || members.has(member.writer)),
@@ -189,11 +198,14 @@ export class Replica {
         layout: () => this.layout,
         connected: () => this.#members.peers().flatMap((peer) => (peer.version >= 2 ? [peer.writer] : [])),
         base: (member) => this.#knowledge.base(member),
-        held: (kind, partition, writer) => this.#streams[kind].durable(partition, writer),
+        held: (kind, partition, writer) => this.#heldBy(start.writer, kind, partition, writer),
       },
       start.strictStart,
       start.hasCounted,
     );
+    // Of a copy that is gone by now nothing was acknowledged.
+    for (const { partition, kind } of start.damaged)
+      if (!this.#streams[kind].isEmpty(partition)) this.#damaged.set(partition, (this.#damaged.get(partition) ?? new Set()).add(kind));
     this.#base = this.#ownBase();
   }
 
@@ -201,14 +213,14 @@ export class Replica {
     return this.#members.layout;
   }
 
-  /** What this node does for clients: it executes as a replica. Undefined: it is in no group that serves the partition, or does not count. */
+  /** What this node does for clients: it executes as a replica. Undefined: it is in no group that serves the partition, or does not count there. */
   role(partition: Partition): Role | undefined {
-    return this.#standing === "counting" ? this.#members.role(partition) : undefined;
+    return this.#standing === "counting" && !this.#damaged.has(partition) ? this.#members.role(partition) : undefined;
   }
 
   /** Whether it may answer reads at `one` from its own state, though it does not count yet after its start. */
   mayReadAtOne(partition: Partition): boolean {
-    if (this.#standings.isRefilling) return false;
+    if (this.#standings.isRefilling || this.#damaged.has(partition)) return false;
     return (this.#standing === "counting" || this.#standing === "comparing") && this.#members.role(partition) === "replica";
   }
 
@@ -243,6 +255,8 @@ export class Replica {
       if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     }
     this.#review(effects);
+    for (const partition of this.#onlyCopies) this.#giveUp(partition, "heads", effects);
+    for (const [partition, kinds] of this.#damaged) if (kinds.has("heads") && this.#isOnlyCopy(partition)) effects.push({ type: "keep", partition });
     for (const read of this.#barriers.restart()) effects.push(...this.read(read, now));
     return effects;
   }
@@ -251,6 +265,11 @@ export class Replica {
   counting(): readonly WriterId[] {
     const others = this.#members.peers().filter((peer) => this.#counts(peer.writer));
     return [...(this.#standing === "counting" ? [this.#writer] : []), ...others.map((peer) => peer.writer)];
+  }
+
+  /** Likewise, without those whose copy of this partition is damaged. */
+  countingIn(partition: Partition): readonly WriterId[] {
+    return this.counting().filter((writer) => (writer === this.#writer ? !this.#damaged.has(partition) : this.#countsIn(partition, writer)));
   }
 
   /** While a change is under way: partitions that are not handed over yet, as far as this node has heard. */
@@ -269,10 +288,12 @@ export class Replica {
     return effects;
   }
 
-  /** Full replicas that count and are connected: who may give a snapshot of the partition. */
+  /** Full replicas that count and are connected: who may give a snapshot of the partition. In the place of a damaged copy only one with all that was acknowledged. */
   snapshotSources(partition: Partition): NodeId[] {
-    return groupOf(this.layout, partition).replicas.flatMap((member) =>
-      this.#members.isConnected(member.writer) && this.#counts(member.writer) ? [member.node] : [],
+    const acknowledged = this.#damaged.has(partition) ? this.#streams.heads.durableFrontier(partition) : [];
+    const hasAll = (writer: WriterId): boolean => acknowledged.every(([of, seq]) => this.#heldBy(writer, "heads", partition, of) >= seq);
+    return groupOf(this.layout, partition).replicas.flatMap(({ writer, node }) =>
+      this.#members.isConnected(writer) && this.#countsIn(partition, writer) && hasAll(writer) ? [node] : [],
     );
   }
 
@@ -280,6 +301,7 @@ export class Replica {
   takesUp(partition: Partition): boolean {
     if (!this.#members.keepsAs(partition, "replica")) {
       this.#leaving.add(`heads/${partition}`);
+      this.#streams.heads.replace(partition, []);
       return false;
     }
     this.#fetching.add(partition);
@@ -292,17 +314,126 @@ export class Replica {
     const effects: Effect[] = [];
     this.#fetching.delete(partition);
     this.#needsSnapshot.delete(partition);
-    this.#streams.heads.replace(partition, heads ?? []);
-    this.#highWater = laterHlc(this.#highWater, highWater);
     if (heads === undefined) this.#fetchFailed.set(partition, now + SNAPSHOT_AGAIN_MS);
-    this.#catchUpWithAll("heads", partition, effects);
-    if (heads !== undefined && this.#standing === "counting")
+    else this.#streams.heads.replace(partition, heads);
+    this.#highWater = laterHlc(this.#highWater, highWater);
+    const wasDamaged = heads !== undefined && this.#isWhole(partition, "heads", effects);
+    if (!wasDamaged) this.#catchUpWithAll("heads", partition, effects);
+    if (heads !== undefined && !wasDamaged && this.#standing === "counting")
       this.#tell(
         heads.map((head) => ({ kind: "heads" as const, head })),
         effects,
       );
     this.#review(effects);
     return effects;
+  }
+
+  // ---- damaged copies ------------------------------------------------------------------------------------------
+
+  /** Rows of this copy are not what was written. @returns nothing when that is known already */
+  damaged(partition: Partition, kind: Kind, now: number): Effect[] {
+    this.#now = now;
+    const effects: Effect[] = [];
+    this.#giveUp(partition, kind, effects);
+    return effects;
+  }
+
+  /** Nothing of the copy was cleared yet, and nobody else has one. */
+  kept(partition: Partition, now: number): Effect[] {
+    this.#now = now;
+    const effects: Effect[] = [];
+    this.#fetching.delete(partition);
+    this.#onlyCopies.add(partition);
+    effects.push(onlyCopyNote(partition));
+    this.#isWhole(partition, "heads", effects);
+    return effects;
+  }
+
+  /** Copies here that are not what was written; `only`: in service all the same. */
+  damagedCopies(): (DamagedCopy & { readonly only: boolean })[] {
+    return [
+      ...this.#allDamaged().map((copy) => ({ ...copy, only: false })),
+      ...[...this.#onlyCopies].map((partition) => ({ partition, kind: "heads" as const, only: true })),
+    ];
+  }
+
+  isDamaged(partition: Partition): boolean {
+    return this.#damaged.has(partition) || this.#onlyCopies.has(partition);
+  }
+
+  /** It counts for nothing until it is replaced. */
+  isGivenUp(partition: Partition): boolean {
+    return this.#damaged.has(partition);
+  }
+
+  /** All its rows were read and are what was written: those that had turned have been written anew since. */
+  foundWhole(partition: Partition): void {
+    this.#onlyCopies.delete(partition);
+  }
+
+  #giveUp(partition: Partition, kind: Kind, effects: Effect[]): void {
+    if (this.#damaged.get(partition)?.has(kind)) return;
+    if (kind === "heads" && this.#isOnlyCopy(partition)) {
+      if (!this.#onlyCopies.has(partition)) effects.push(onlyCopyNote(partition));
+      this.#onlyCopies.add(partition);
+      return;
+    }
+    this.#onlyCopies.delete(partition);
+    this.#damaged.set(partition, (this.#damaged.get(partition) ?? new Set()).add(kind));
+    effects.push({ type: "damaged", copies: this.#allDamaged() }, damagedNote(partition, kind));
+    this.#tellEverybodyAll(effects);
+    for (const read of this.#barriers.restart()) effects.push(...this.read(read, this.#now));
+  }
+
+  /** The copy holds again what it had acknowledged. @returns false when it was not damaged */
+  #isWhole(partition: Partition, kind: Kind, effects: Effect[]): boolean {
+    if (!this.#noLongerDamaged(partition, kind, effects)) return false;
+    effects.push({ type: "note", level: "info", message: "a copy that was damaged counts again", facts: { partition, kind } });
+    for (const [writer] of this.#streams[kind].durableFrontier(partition)) this.#held(partition, writer, effects);
+    this.#catchUpWithAll(kind, partition, effects);
+    return true;
+  }
+
+  #noLongerDamaged(partition: Partition, kind: Kind, effects: Effect[]): boolean {
+    const kinds = this.#damaged.get(partition);
+    if (!kinds?.delete(kind)) return false;
+    if (kinds.size === 0) this.#damaged.delete(partition);
+    effects.push({ type: "damaged", copies: this.#allDamaged() });
+    this.#tellEverybodyAll(effects);
+    return true;
+  }
+
+  #allDamaged(): DamagedCopy[] {
+    return [...this.#damaged].flatMap(([partition, kinds]) => [...kinds].map((kind) => ({ partition, kind })));
+  }
+
+  /** In a group that serves there is no other full replica. */
+  #isOnlyCopy(partition: Partition): boolean {
+    return countingGroups(this.layout, partition).some(({ replicas }) => replicas.length === 1 && replicas[0]?.writer === this.#writer);
+  }
+
+  #tellEverybodyAll(effects: Effect[]): void {
+    if (this.#standing === "counting") for (const peer of this.#members.peers()) if (peer.version >= 2) this.#tellAllOnce(peer, effects);
+  }
+
+  #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
+    for (const peer of this.#members.peers())
+      for (const told of ["heads", "marks"] as const)
+        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
+  }
+
+  /** What a witness's sealed rows are kept for is over once every full replica holds all it has marked: then they go, the bad ones too. */
+  #reviewDamagedMarks(effects: Effect[]): void {
+    for (const [partition, kinds] of [...this.#damaged]) {
+      if (!kinds.has("marks")) continue;
+      const replicas = this.#replicasOfWitness(partition);
+      const isForgotten = ({ writer, seq }: StreamHead): boolean =>
+        (this.#forgotten.get(`${partition}/${writer}`) ?? 0) >= seq &&
+        replicas.every((member) => (this.#headOf(member, partition, writer)?.seq ?? 0) >= seq);
+      const marks = this.#streams.marks.durableHeads(partition);
+      for (const { writer } of marks) this.#witness(partition, writer);
+      if (marks.every(isForgotten)) this.#isWhole(partition, "marks", effects);
+    }
   }
 
   // ---- floors --------------------------------------------------------------------------------------------------
@@ -359,8 +490,10 @@ export class Replica {
     this.#now = now;
     const effects: Effect[] = [];
     this.#leaving.delete(`${kind}/${partition}`);
+    if (kind === "heads") this.#fetching.delete(partition);
     // Should it become a witness of the partition again, it has forgotten nothing yet.
     if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
+    this.#noLongerDamaged(partition, kind, effects);
     // It may be listed for the partition again.
     this.#catchUpWithAll(kind, partition, effects);
     return effects;
@@ -493,7 +626,7 @@ export class Replica {
     }
     effects.push(...pushes(own, (partition) => this.#members.others(partition).map((member) => member.node)));
     this.#tell(
-      [...touched.values()].filter(({ head }) => head.writer !== this.#writer),
+      [...touched.values()].filter(({ head }) => head.writer !== this.#writer && !this.#damaged.has(head.partition)),
       effects,
     );
     for (const { head } of touched.values()) this.#held(head.partition, head.writer, effects);
@@ -524,6 +657,7 @@ export class Replica {
     if (version < 2 && this.layout.version === 1) {
       // The first release compares and reports nothing, and knows no layout but the first.
       this.#knowledge.countsWithoutReport(writer);
+      this.#knowledge.damaged(writer, []);
       this.#standings.agreed(writer);
       this.#review(effects);
     } else if (version >= 2) effects.push(this.#introduction(peer));
@@ -584,7 +718,7 @@ export class Replica {
       case "ask":
         for (const [writer, seq] of message.frontier)
           this.#learn(peer.writer, "heads", [{ partition: message.partition, writer, seq, hash: "" }], effects);
-        if (this.role(message.partition) !== undefined || (this.#standing === "counting" && this.#keeps(message.partition)))
+        if (this.#standing === "counting" && this.#keeps(message.partition) && !this.#damaged.has(message.partition))
           this.#answerAsk(peer, message, effects);
         break;
       case "told":
@@ -616,6 +750,7 @@ export class Replica {
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
     if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
+    if (this.#damaged.size > 0) this.#reviewDamagedMarks(effects);
     if (this.#floors.size > 0 && now >= this.#floorAt) this.#reviewFloors(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
@@ -785,7 +920,7 @@ export class Replica {
     if (reason !== undefined) {
       this.#isCopy = true;
       this.#review(effects);
-      effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}` });
+      effects.push({ type: "copy", reason: `${this.#nameOf(peer.writer)}: ${reason}`, tails: this.#ownTails(message.own) });
       return;
     }
     const { part, parts } = message;
@@ -807,7 +942,30 @@ export class Replica {
 
   #ownHash(partition: Partition, seq: number): string | undefined {
     const staged = this.#streams.heads.staged(partition, this.#writer);
-    return staged.seq === seq ? staged.hash : this.#state.delta(partition, this.#writer, seq)?.hash;
+    if (staged.seq === seq) return staged.hash;
+    return this.isDamaged(partition) ? undefined : this.#state.delta(partition, this.#writer, seq)?.hash;
+  }
+
+  /**
+   * What this node numbered, and nobody is known to hold as it is here: another process may have given those numbers to other deltas. Only where a whole copy
+   * can be had instead of this one.
+   * @param told heads of this node's streams as the member says it holds them
+   */
+  #ownTails(told: readonly StreamHead[]): OwnTail[] {
+    const known = votersOf(this.layout).flatMap(({ writer }) => {
+      const before = this.#start.toldBefore(writer);
+      const now = (kind: Kind): StreamHead[] => this.#knowledge.all(writer, kind);
+      return [...now("heads"), ...now("marks"), ...(before?.heads ?? []), ...(before?.marks ?? [])];
+    });
+    const shared = new Map<Partition, number>();
+    for (const { partition, writer, seq, hash } of [...told, ...known])
+      if (writer === this.#writer && seq > (shared.get(partition) ?? 0) && hash !== "" && this.#ownHash(partition, seq) === hash)
+        shared.set(partition, seq);
+    return [...this.#streams.heads.partitions()].flatMap((partition) => {
+      const after = shared.get(partition) ?? 0;
+      if (!this.#keepsIn(partition, "heads") || this.#isOnlyCopy(partition)) return [];
+      return this.#streams.heads.durable(partition, this.#writer) > after ? [{ partition, after }] : [];
+    });
   }
 
   /** Where this node stands, and what follows when that changes. */
@@ -831,7 +989,7 @@ export class Replica {
   #unreachable(partition: Partition, level: Level): string | undefined {
     if (this.#conflict !== undefined)
       return `There are two layouts ${this.#conflict.version}: an operator has to choose one (continuum layout recover). Nothing was written.`;
-    return this.#members.unreachable(partition, level, (writer) => this.#counts(writer));
+    return this.#members.unreachable(partition, level, (writer) => this.#countsIn(partition, writer));
   }
 
   #notReplica(request: RequestId): Effect {
@@ -840,6 +998,10 @@ export class Replica {
 
   #counts(writer: WriterId): boolean {
     return this.#knowledge.base(writer) !== undefined;
+  }
+
+  #countsIn(partition: Partition, writer: WriterId): boolean {
+    return this.#counts(writer) && !this.#knowledge.damagedOf(writer).has(partition);
   }
 
   #ownBase(): Base {
@@ -888,6 +1050,7 @@ export class Replica {
   #takeOne(kind: Kind, opened: OpenedDelta, peer: Peer, again: Map<string, News>, effects: Effect[]): boolean {
     const { delta } = opened;
     const { partition, writer, seq, previous } = delta.header;
+    if (this.#damaged.has(partition)) return false;
     const streams = this.#streams[kind];
     const staged = streams.staged(partition, writer);
     if (seq <= staged.seq) {
@@ -986,6 +1149,7 @@ export class Replica {
   /** What a full replica has on disk of a stream, as it told; of this node what it knows. */
   #headOf(member: Member, partition: Partition, writer: WriterId): { seq: number; hash: string } | undefined {
     if (member.writer !== this.#writer) return this.#knowledge.head(member.writer, "heads", partition, writer);
+    if (this.#damaged.get(partition)?.has("heads")) return undefined;
     return this.#streams.heads.durableHeads(partition).find((head) => head.writer === writer);
   }
 
@@ -1025,9 +1189,10 @@ export class Replica {
     const heads = this.#shared(peer.writer, "heads");
     const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
     const id = ++this.#lastReport;
+    const damaged = [...this.#damaged.keys()];
     const messages: Message[] =
       peer.version >= 2
-        ? inParts(heads, marks).map((part) => ({ type: "report", id, ...part }))
+        ? inParts(heads, marks).map((part) => ({ type: "report", id, ...part, damaged }))
         : inParts([...heads, ...marks], []).map((part) => ({ type: "held", heads: part.heads }));
     for (const message of messages) effects.push({ type: "send", to: peer.node, message });
     // Who comes while a change is under way, or comes back, has heard none of them.
@@ -1035,8 +1200,15 @@ export class Replica {
   }
 
   #takeReport(peer: Peer, message: MessageOf<"report">, effects: Effect[]): void {
+    const before = this.#knowledge.damagedOf(peer.writer);
+    this.#knowledge.damaged(peer.writer, message.damaged);
     const counts = this.#knowledge.report(peer.writer, message);
     this.#learnApart(peer.writer, message.heads, message.marks, effects);
+    // What is whole again counts, though nothing of it is news.
+    for (const partition of before)
+      if (!message.damaged.includes(partition))
+        for (const kind of ["heads", "marks"] as const)
+          for (const writer of this.#knowledge.of(peer.writer, kind, partition).keys()) this.#held(partition, writer, effects);
     if (!counts) return;
     // It has adopted this version only now: what was said of the handover under it before, it could not take.
     if (peer.version >= 2 && this.layout.next !== undefined) effects.push(this.#claims(peer));
@@ -1085,13 +1257,21 @@ export class Replica {
   }
 
   #digestForPeer(other: WriterId): string {
-    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")]);
+    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")], this.#sharedOf(this.#damaged.keys(), other));
+  }
+
+  /** Of these partitions, those that this node and another own, now or to come. */
+  #sharedOf(partitions: Iterable<Partition>, other: WriterId): Partition[] {
+    return [...partitions].filter((partition) => this.#keeps(partition) && this.#members.isInAudience(partition, other));
   }
 
   /** What its digest must be if we know everything it holds of what we share. */
   #digestOfPeer(other: WriterId): string {
     const told = [...this.#toldAsKept(other, "heads"), ...this.#toldAsKept(other, "marks")];
-    return digestOf(told.filter(({ partition }) => this.#keeps(partition)));
+    return digestOf(
+      told.filter(({ partition }) => this.#keeps(partition)),
+      this.#sharedOf(this.#knowledge.damagedOf(other), other),
+    );
   }
 
   /** Of what a member told, what the layout has it keep: other copies it may drop, without a word and under this very version. */
@@ -1114,8 +1294,10 @@ export class Replica {
     });
   }
 
+  /** As others may rely on it: of a damaged copy nothing. */
   #heldBy(member: WriterId, kind: Kind, partition: Partition, writer: WriterId): number {
-    return member === this.#writer ? this.#streams[kind].durable(partition, writer) : this.#knowledge.held(member, kind, partition, writer);
+    if (member !== this.#writer) return this.#knowledge.held(member, kind, partition, writer);
+    return this.#damaged.has(partition) ? 0 : this.#streams[kind].durable(partition, writer);
   }
 
   // ---- catching up ---------------------------------------------------------------------------------------------
@@ -1129,15 +1311,8 @@ export class Replica {
   }
 
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
-    if (!this.#keepsIn(partition, kind)) return;
-    if (this.#isMoving(kind, partition)) return;
+    if (!this.#keepsIn(partition, kind) || this.#damaged.has(partition) || this.#isMoving(kind, partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
-  }
-
-  #catchUpWithAll(kind: Kind, partition: Partition, effects: Effect[]): void {
-    for (const peer of this.#members.peers())
-      for (const told of ["heads", "marks"] as const)
-        for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
   }
 
   /** Another copy is on its way here, or this one on its way out: nothing is put into it. */
@@ -1145,11 +1320,13 @@ export class Replica {
     return this.#leaving.has(`${kind}/${partition}`) || (kind === "heads" && this.#fetching.has(partition));
   }
 
-  /** Connected members that hold, or keep sealed, what follows; full replicas first. */
+  /** Connected members that hold, or keep sealed, what follows; full replicas first, damaged copies last: what can be read of them may be all there is. */
   #sources(partition: Partition, writer: WriterId, seq: number): NodeId[] {
-    const held = (peer: Peer, kind: Kind): boolean => this.#knowledge.held(peer.writer, kind, partition, writer) > seq;
-    const peers = this.#members.peers().filter((peer) => held(peer, "heads") || held(peer, "marks"));
-    return peers.sort((a, b) => Number(held(b, "heads")) - Number(held(a, "heads"))).map((peer) => peer.node);
+    if (this.#damaged.has(partition)) return [];
+    const tells = (peer: Peer, kind: Kind): boolean => (this.#knowledge.of(peer.writer, kind, partition).get(writer)?.seq ?? 0) > seq;
+    const rank = (peer: Peer): number => (this.#knowledge.damagedOf(peer.writer).has(partition) ? 2 : tells(peer, "heads") ? 0 : 1);
+    const peers = this.#members.peers().filter((peer) => tells(peer, "heads") || tells(peer, "marks"));
+    return peers.sort((a, b) => rank(a) - rank(b)).map((peer) => peer.node);
   }
 
   /** While its writer is connected, a delta that others hold already is most likely on its way here too. */
@@ -1157,20 +1334,25 @@ export class Replica {
     return this.#members.isConnected(writer) ? PATIENCE_MS : 0;
   }
 
-  /** An empty copy that counts for nothing yet, and lacks much, is taken as it is instead of replayed. */
+  /** A damaged copy is replaced. An empty one that counts for nothing yet, and lacks much, is taken as it is instead of replayed. */
   #fetchWhatIsFar(effects: Effect[]): void {
+    for (const [partition, kinds] of this.#damaged)
+      if (kinds.has("heads") && !this.#isOnlyCopy(partition) && this.#members.keepsAs(partition, "replica")) this.#replaceCopy(partition, effects);
     if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
     const lacks = new Map<Partition, number>();
     for (const { partition, writer, known } of this.#catchUps.heads.lacking())
       lacks.set(partition, (lacks.get(partition) ?? 0) + known - this.#streams.heads.staged(partition, writer).seq);
     for (const [partition, deltas] of lacks) {
-      if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
       const far = deltas >= SNAPSHOT_MIN_DELTAS || this.#needsSnapshot.has(partition);
-      if (!far || !this.#mayReplace(partition) || (this.#fetchFailed.get(partition) ?? 0) > this.#now) continue;
-      if (this.snapshotSources(partition).length === 0) continue;
-      this.#fetching.add(partition);
-      effects.push({ type: "fetch", partition });
+      if (far && this.#mayReplace(partition)) this.#replaceCopy(partition, effects);
     }
+  }
+
+  #replaceCopy(partition: Partition, effects: Effect[]): void {
+    if (this.#isMoving("heads", partition) || this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
+    if ((this.#fetchFailed.get(partition) ?? 0) > this.#now || this.snapshotSources(partition).length === 0) return;
+    this.#fetching.add(partition);
+    effects.push({ type: "fetch", partition });
   }
 
   /** A copy that counts is never replaced: what it told it holds, others rely on. An empty one has told nothing. */
@@ -1288,8 +1470,11 @@ function joinOf(heads: readonly (readonly [WriterId, number])[]): Frontier {
 }
 
 /** Each line once: a peer of version 1 does not tell heads and marks apart. */
-function digestOf(heads: readonly StreamHead[]): string {
-  const lines = new Set(heads.map((head) => `${head.partition}/${head.writer}/${head.seq}`));
+function digestOf(heads: readonly StreamHead[], damaged: readonly Partition[]): string {
+  const lines = new Set([
+    ...heads.map((head) => `${head.partition}/${head.writer}/${head.seq}`),
+    ...damaged.map((partition) => `${partition} damaged`),
+  ]);
   return hashOf([...lines].sort().join("\n"));
 }
 
@@ -1315,6 +1500,26 @@ function fullNote(bytes: number): Effect {
     message: "this witness is full and acknowledges nothing more, until full replicas hold what it keeps for them",
     counted: "witness_full",
     facts: { bytes },
+  };
+}
+
+function damagedNote(partition: Partition, kind: Kind): Effect {
+  const until = kind === "heads" ? "a whole one is taken from another replica" : "the full replicas hold what it is kept for";
+  return {
+    type: "note",
+    level: "error",
+    message: `a copy on this disk is damaged: it counts for nothing until ${until}`,
+    facts: { partition, kind },
+  };
+}
+
+function onlyCopyNote(partition: Partition): Effect {
+  return {
+    type: "note",
+    level: "error",
+    message:
+      "a copy on this disk is damaged, and there is no other full replica to take a whole one from: it stays in service, and what can be read of it is all there is",
+    facts: { partition },
   };
 }
 

@@ -3,7 +3,7 @@
  * (DESIGN section 8). Whoever takes over from a node that died therefore goes on where it stopped. What comes out is a wish: consensus.ts decides.
  */
 import { ProtocolError } from "./errors.ts";
-import type { WriterId } from "./ids.ts";
+import type { NodeId, WriterId } from "./ids.ts";
 import { type Layout, type Member, type OwnersFields, votersOf } from "./layout.ts";
 import { type Change, done, joint, ownersAfter, relisted, staged, stopped } from "./layout-change.ts";
 
@@ -26,6 +26,8 @@ export interface Facts {
   readonly copied: boolean;
   /** Joint: the condition of *done* holds for every partition. */
   readonly transferred: boolean;
+  /** Nodes that are shut out: nobody speaks with them, so none of them can join. */
+  readonly revoked: ReadonlySet<NodeId>;
   /** The incarnation, and perhaps the identity, that lives in the place of a listed one that lost its disk. */
   readonly fresh: Pick<Member, "name" | "node" | "incarnation"> | undefined;
 }
@@ -46,6 +48,7 @@ export function stewardStep(facts: Facts): StewardStep | undefined {
   const stop = facts.queue.find(({ change }) => change.op === "stop");
   if (layout.phase === "done") return stop === undefined ? startNext(facts) : finishStop(facts, stop);
   if (stop !== undefined) return plain(stopped(layout));
+  if (waitsForRevoked(facts)) return plain(stopped(layout));
   if (layout.phase === "staged") return copied ? plain(joint(layout)) : undefined;
   return transferred ? plain(done(layout)) : undefined;
 }
@@ -73,13 +76,35 @@ function finishStop({ layout, queue }: Facts, { id }: Queued): StewardStep {
   return { finish: id, outcome: "nothing to do", reason: "no change is under way" };
 }
 
-function startNext({ layout, queue: [first] }: Facts): StewardStep | undefined {
+/** The change under way counts on a node that never comes back: it joins by this change, or would be an owner afterwards though it is to be taken out. */
+function waitsForRevoked(facts: Facts): boolean {
+  const { layout, queue, revoked } = facts;
+  const current = queue.find(({ id }) => id === layout.change);
+  if (current !== undefined && joinsRevoked(current, revoked)) return true;
+  return removalOfRevoked(facts) !== undefined && layout.next?.members.some(({ node }) => revoked.has(node)) === true;
+}
+
+/** Goes before what was asked for earlier, which might wait for that node. */
+function removalOfRevoked({ layout, queue, revoked }: Facts): Queued | undefined {
+  const names = new Set(layout.members.flatMap(({ name, node }) => (revoked.has(node) ? [name] : [])));
+  return queue.find(({ change }) => change.op === "remove" && names.has(change.name));
+}
+
+function joinsRevoked({ change }: Queued, revoked: ReadonlySet<NodeId>): boolean {
+  return (change.op === "add" || change.op === "replace") && revoked.has(change.member.node);
+}
+
+function startNext(facts: Facts): StewardStep | undefined {
+  const { layout, queue, revoked } = facts;
+  const last = queue.find(({ id }) => id === layout.change);
+  const first = last ?? removalOfRevoked(facts) ?? queue[0];
   if (first === undefined || first.change.op === "stop") return undefined;
   const { id, change } = first;
-  if (id === layout.change) {
+  if (first === last) {
     if (isInEffect(layout, first)) return { finish: id, outcome: "done", reason: `in effect since version ${layout.version} at the latest` };
     return { finish: id, outcome: "stopped", reason: `ended by version ${layout.version} at the latest, before it was done` };
   }
+  if (joinsRevoked(first, revoked)) return { finish: id, outcome: "refused", reason: "the node is revoked" };
   try {
     const owners: OwnersFields | undefined = ownersAfter(layout, change);
     if (owners === undefined) return { finish: id, outcome: "nothing to do", reason: "it is so already" };

@@ -79,13 +79,28 @@ function health(status: FederationStatus): string {
       : [
           `Layout ${layout?.version} is ${moving.phase}: ${moving.partitions_total - moving.partitions_left} of ${moving.partitions_total} partitions are with the owners to come.`,
         ]),
-    `Quorum ${quorum.available ? "is available" : "is NOT available"}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}${quorum.short_copies === 0 ? "" : `; ${counted(quorum.short_copies, "partition")} short of copies`}.`,
+    `Quorum ${quorum.available ? "is available" : `is NOT available for ${without(quorum)}`}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}${quorum.short_copies === 0 ? "" : `; ${counted(quorum.short_copies, "partition")} short of copies`}.`,
+    ...damaged(status.damaged),
     `Here, of the partitions with data: replica of ${replicas}, witness of ${partitions.length - replicas} (keeping ${counted(witness.held_deltas, "delta")}${waits === "" ? "" : `: ${waits}`}).`,
     `Replication: ${percent(completeness)} % of what is known is here; oldest waiting delta ${lag.toFixed(1)} s.${copying === 0 ? "" : ` ${counted(copying, "partition")} on the way here.`}`,
     ...(status.clock_ahead_ms === null
       ? []
       : [`Clock: ${aside(status.clock_ahead_ms)} its peers'; answered in doubt since the start: ${status.in_doubt_total}.`]),
   ].join("\n");
+}
+
+function damaged(copies: FederationStatus["damaged"]): string[] {
+  const list = (state: string): string => copies.flatMap((copy) => (copy.state === state ? [`${copy.partition} (${copy.role})`] : [])).join(", ");
+  const lines = [
+    ["copying", "a whole one is on its way from another replica"],
+    ["waiting", "none that holds all of it can be had yet, see the runbook"],
+    ["only_copy", "there is no other: what cannot be read of them is lost"],
+  ] as const;
+  return lines.flatMap(([state, what]) => (list(state) === "" ? [] : [`DAMAGED copies of partitions on this disk: ${list(state)}; ${what}.`]));
+}
+
+function without({ unavailable, system }: FederationStatus["quorum"]): string {
+  return [unavailable === 0 ? [] : `${unavailable} of 256 partitions`, system ? [] : "changes of keys and the layout"].flat().join(", nor for ");
 }
 
 /** 100 only when it is all. */

@@ -27,6 +27,10 @@ const CACHE_MS = 400;
 const CONFIRM_MS = 500;
 /** Since the last barrier, a node that reaches no majority goes by what it knows of keys for so long, and no longer. */
 const CUT_OFF_MS = 30_000;
+/** A node that nobody asks with such a key looks for a majority this often, so that it knows since when it is cut off. */
+const LOOK_MS = 10_000;
+/** The hash of no key. */
+const NOBODYS = "0".repeat(64);
 const CACHE_ENTRIES_MAX = 10_000;
 const KEY_MAX_CHARS = 256;
 
@@ -47,11 +51,27 @@ export class Auth {
   readonly #cache = new Map<string, Found & { readonly until: number }>();
   readonly #lookups = new Map<string, Promise<Found>>();
   #confirmedAt = Number.NEGATIVE_INFINITY;
+  #cancelLook = (): void => undefined;
 
   constructor(options: AuthOptions) {
     this.#options = options;
     this.#configured = options.apiKeys.map((key) => Buffer.from(hashOfKey(key), "hex"));
     this.#admin = { tenant: options.tenant, admin: true };
+  }
+
+  start(): void {
+    if (this.#options.requireApiKey) this.#look();
+  }
+
+  stop(): void {
+    this.#cancelLook();
+  }
+
+  #look(): void {
+    const { system } = this.#options;
+    const begun = system.monotonic();
+    if (begun - this.#confirmedAt >= LOOK_MS) this.#behindBarrier(this.#finder(NOBODYS, "confirm"), begun, begun + CONFIRM_MS).catch(() => undefined);
+    this.#cancelLook = system.after(LOOK_MS, () => this.#look());
   }
 
   /** At once where it can be, so that the usual request awaits nothing. @throws ApiError 401, 403, 422, 503 */
@@ -98,35 +118,47 @@ export class Auth {
   }
 
   async #find(digest: string, requestId: string): Promise<Found> {
-    const { door, system, requireApiKey } = this.#options;
+    const { system, requireApiKey } = this.#options;
     const begun = system.monotonic();
-    const find: Find = async (level, deadline = door.deadline()) => {
-      const call = { tenant: SYSTEM_TENANT, level, key: "", token: undefined, requestId, deadline };
-      return (await door.run<{ key: KeyFacts | null }>("find_key", { hash: digest }, call)).value.key;
-    };
+    const find = this.#finder(digest, requestId);
     const found = requireApiKey ? await this.#confirm(find, begun) : { facts: await find("one"), confirmed: true };
     if (this.#cache.size >= CACHE_ENTRIES_MAX) this.#cache.clear();
     this.#cache.set(digest, { ...found, until: begun + CACHE_MS });
     return found;
   }
 
+  #finder(digest: string, requestId: string): Find {
+    const { door } = this.#options;
+    return async (level, deadline = door.deadline()) => {
+      const call = { tenant: SYSTEM_TENANT, level, key: "", token: undefined, requestId, deadline };
+      return (await door.run<{ key: KeyFacts | null }>("find_key", { hash: digest }, call)).value.key;
+    };
+  }
+
   /** Behind a barrier; where none can be formed a key that is known here is believed, for a while. @throws ApiError 503 */
   async #confirm(find: Find, begun: number): Promise<Found> {
-    const behindBarrier = async (deadline?: number): Promise<Found> => {
-      const facts = await find("quorum", deadline);
-      this.#confirmedAt = begun;
-      return { facts, confirmed: true };
-    };
     try {
-      return await behindBarrier(begun + CONFIRM_MS);
+      return await this.#behindBarrier(find, begun, begun + CONFIRM_MS);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 503) throw error;
     }
     const facts = await find("one");
     // A key made a moment ago on another node may not be here yet, and one that was revoked may have been so for long.
-    if (facts === null || begun - this.#confirmedAt > CUT_OFF_MS) return behindBarrier();
-    return { facts, confirmed: false };
+    if (facts !== null && begun - this.#confirmedAt <= CUT_OFF_MS) return { facts, confirmed: false };
+    return this.#behindBarrier(find, begun).catch((error: unknown) => Promise.reject(facts === null ? error : cutOff(error)));
   }
+
+  async #behindBarrier(find: Find, begun: number, deadline?: number): Promise<Found> {
+    const facts = await find("quorum", deadline);
+    this.#confirmedAt = begun;
+    return { facts, confirmed: true };
+  }
+}
+
+function cutOff(error: unknown): unknown {
+  if (!(error instanceof ApiError) || error.status !== 503) return error;
+  const sentence = `This node has reached no majority for ${CUT_OFF_MS / 1000} s, so it cannot know whether your API key still holds.`;
+  return new ApiError("no_quorum", sentence, { cause: error });
 }
 
 interface Found {

@@ -31,6 +31,8 @@ const Peer = Type.Object({
 });
 const Quorum = Type.Object({
   available: Type.Boolean(),
+  unavailable: Type.Integer(),
+  system: Type.Boolean(),
   short_groups: Type.Integer(),
   short_copies: Type.Integer(),
   group_size: Type.Integer(),
@@ -70,6 +72,7 @@ const Status = Type.Object({
   clock_ahead_ms: Type.Unsafe<number | null>({ type: ["number", "null"] }),
   in_doubt_total: Type.Integer(),
   copying: Type.Integer(),
+  damaged: Type.Array(Type.Object({ partition: Type.Integer(), role: Text, state: Text })),
   partitions: Type.Array(
     Type.Object({
       partition: Type.Integer(),

@@ -92,8 +92,10 @@ export async function createHttp(options: HttpOptions): Promise<HttpServer> {
       unmatched(reply.statusCode, reply.elapsedTime);
     },
   });
+  app.addHook("onListen", async () => auth.start());
   // Idle connections are closed when it begins to close; one that is answered after that would keep it for as long as its client likes.
   app.addHook("preClose", async () => {
+    auth.stop();
     app.server.keepAliveTimeout = 1;
   });
   app.decorateRequest("caller", null as unknown as Caller);

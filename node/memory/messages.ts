@@ -29,18 +29,8 @@ export interface MessagesAnswer {
   readonly tenant_id: string;
 }
 
-/** Newest first. */
-export function messages(index: MemoryIndex): ReadOperation<{ readonly limit: number; readonly offset?: number }, MessagesAnswer> {
-  return {
-    type: "read",
-    answer({ limit, offset = 0 }, { reader }) {
-      const tenant = indexOf(index, reader);
-      return pageOfMessages(tenant, tenant.turns.items, ROLES, limit, offset, reader);
-    },
-  };
-}
-
-export interface SearchMessagesArgs {
+/** Of a list and of a search. */
+export interface MessagesArgs {
   readonly keyword?: string;
   readonly start_date?: string;
   readonly end_date?: string;
@@ -51,7 +41,7 @@ export interface SearchMessagesArgs {
 }
 
 /** Newest first. A message holds the keyword as it is written, or all its words in other forms. */
-export function searchMessages(index: MemoryIndex): ReadOperation<SearchMessagesArgs, MessagesAnswer> {
+export function messages(index: MemoryIndex): ReadOperation<MessagesArgs, MessagesAnswer> {
   return {
     type: "read",
     answer(args, { reader }) {
@@ -63,7 +53,8 @@ export function searchMessages(index: MemoryIndex): ReadOperation<SearchMessages
         ...(session_id !== undefined && { session_id }),
       });
       const roles = args.role === undefined ? ROLES : [args.role];
-      const turns = tenant.turns.items.filter(inSpan);
+      const all = start_date === undefined && end_date === undefined && session_id === undefined;
+      const turns = all ? tenant.turns.items : tenant.turns.items.filter(inSpan);
       if (keyword.trim() === "") return pageOfMessages(tenant, turns, roles, limit, offset, reader);
       const holds = holding(keyword);
       const candidates = candidatesFor(tenant, keyword);

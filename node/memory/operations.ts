@@ -4,7 +4,7 @@ import { concept, conceptGraph, deleteConcept, entities, patchConcept } from "./
 import { learn } from "./learn.ts";
 import { getMemory, listMemories, searchMemories } from "./memories.ts";
 import type { MemoryIndex } from "./memory-index.ts";
-import { messages, searchMessages } from "./messages.ts";
+import { messages } from "./messages.ts";
 import { decisions, sessions, stats } from "./overview.ts";
 import { recall } from "./recall.ts";
 import { editMemory, forgetMemory, remember } from "./remember.ts";
@@ -27,7 +27,7 @@ export function createOperations(index: MemoryIndex, settings: MemorySettings, m
     concept: concept(index),
     concept_graph: conceptGraph(index, settings),
     messages: messages(index),
-    search_messages: searchMessages(index),
+    search_messages: messages(index),
     stats: stats(index),
     sessions: sessions(index),
     decisions: decisions(index),

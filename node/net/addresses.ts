@@ -23,14 +23,19 @@ interface Parts {
   readonly port: number;
   readonly webSocket: boolean;
   readonly tls: boolean;
+  /** Of the WebSocket: "" or "/a-1". */
+  readonly path: string;
   readonly peer: string | undefined;
 }
 
 const HOST_KINDS = ["ip4", "ip6", "dns", "dns4", "dns6"];
+/** What an ingress tells nodes behind one host name apart by, and nothing else a URL can hold: peers say where we are to send a request. */
+const PATH = /^(?:\/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$/;
 
 /**
  * `10.0.0.3`, `10.0.0.3:8421`, `[fd00::3]:8421`, `node-2`, `node-2.federation:8421`, `/dns4/node-2/tcp/8421`, with or without `/p2p/ID`;
- * through an ingress `/dns4/node-2.example.org/tcp/443/tls/ws`, or without TLS `/ip4/10.0.0.9/tcp/80/ws`.
+ * through an ingress `/dns4/node-2.example.org/tcp/443/tls/ws`, or `/dns4/example.org/tcp/443/tls/ws/http-path/node-2` where it goes by paths, or without
+ * TLS `/ip4/10.0.0.9/tcp/80/ws`.
  * @param defaultPort where none is written
  * @throws NetError BAD_ADDRESS
  */
@@ -54,7 +59,7 @@ function fromMultiaddr(text: string): PeerAddress {
   return { kind: "multiaddr", address: written(parts) };
 }
 
-/** Host, TCP port, perhaps WebSocket over TLS or not, perhaps a peer id, and nothing else; undefined for any other address. */
+/** Host, TCP port, perhaps WebSocket over TLS or not with a path or none, perhaps a peer id, and nothing else; undefined for any other address. */
 function partsOf(address: Multiaddr | string): Parts | undefined {
   let all: { name: string; value?: string }[];
   try {
@@ -65,21 +70,24 @@ function partsOf(address: Multiaddr | string): Parts | undefined {
   const [first, second, ...rest] = all;
   if (first?.value === undefined || !HOST_KINDS.includes(first.name) || second?.name !== "tcp") return undefined;
   const peer = rest.at(-1)?.name === "p2p" ? rest.pop()!.value : undefined;
+  const path = rest.at(-1)?.name === "http-path" ? rest.pop()!.value! : "";
   const above = rest.map((part) => part.name).join("/");
-  if (!["", "ws", "tls/ws", "wss"].includes(above)) return undefined;
+  if (!["", "ws", "tls/ws", "wss"].includes(above) || (path !== "" && (above === "" || !PATH.test(path)))) return undefined;
   return {
     kind: first.name,
     host: first.value,
     port: Number(second.value),
     webSocket: above !== "",
     tls: above === "tls/ws" || above === "wss",
+    path,
     peer,
   };
 }
 
 /** `/wss` is an older way to write `/tls/ws`: one address has one spelling, so that it can be compared. */
-function written({ kind, host, port, webSocket, tls, peer }: Parts): string {
-  return `/${kind}/${host}/tcp/${port}${tls ? "/tls" : ""}${webSocket ? "/ws" : ""}${peer === undefined ? "" : `/p2p/${peer}`}`;
+function written({ kind, host, port, webSocket, tls, path, peer }: Parts): string {
+  const above = `${tls ? "/tls" : ""}${webSocket ? "/ws" : ""}${path === "" ? "" : `/http-path/${encodeURIComponent(path.slice(1))}`}`;
+  return `/${kind}/${host}/tcp/${port}${above}${peer === undefined ? "" : `/p2p/${peer}`}`;
 }
 
 function host(text: string, name: string, port: string | undefined, defaultPort: number): PeerAddress {
@@ -91,7 +99,7 @@ function host(text: string, name: string, port: string | undefined, defaultPort:
 function badAddress(text: string, cause?: unknown): NetError {
   return new NetError(
     "BAD_ADDRESS",
-    `"${text}" is not a peer address: write host:port, a DNS name, or a multiaddr such as /dns4/node-2/tcp/8421 or, through an ingress, /dns4/node-2.example.org/tcp/443/tls/ws.`,
+    `"${text}" is not a peer address: write host:port, a DNS name, or a multiaddr such as /dns4/node-2/tcp/8421 or, through an ingress, /dns4/node-2.example.org/tcp/443/tls/ws, with /http-path/NAME behind it where one host name stands for several nodes.`,
     cause,
   );
 }
@@ -130,12 +138,16 @@ export function webSocketTarget(address: Multiaddr | string): { readonly url: st
   const parts = partsOf(address);
   if (parts === undefined || !parts.webSocket) return undefined;
   const host = parts.kind === "ip6" ? `[${parts.host}]` : parts.host;
-  return { url: `${parts.tls ? "wss" : "ws"}://${host}:${parts.port}/`, family: parts.kind === "dns4" ? 4 : parts.kind === "dns6" ? 6 : undefined };
+  const path = parts.path === "" ? "/" : parts.path;
+  return {
+    url: `${parts.tls ? "wss" : "ws"}://${host}:${parts.port}${path}`,
+    family: parts.kind === "dns4" ? 4 : parts.kind === "dns6" ? 6 : undefined,
+  };
 }
 
 /** `/ip4/1.2.3.4/tcp/8421/p2p/...` -> `/ip4/1.2.3.4/tcp/8421` */
 export function withoutPeerId(address: Multiaddr | string): string {
-  return String(address).split("/p2p/", 1)[0]!;
+  return String(address).replace(/\/p2p\/[^/]+$/, "");
 }
 
 /** The addresses others can use: loopback only when there is nothing else. */

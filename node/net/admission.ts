@@ -13,10 +13,12 @@
 import type { ConnectionEncrypter, MessageStream, SecureConnectionOptions, SecuredConnection } from "@libp2p/interface";
 import { noise } from "@libp2p/noise";
 import { type LengthPrefixedStream, lpStream } from "@libp2p/utils";
+import type { Multiaddr } from "@multiformats/multiaddr";
 import type { Keyring } from "../../crypto/keyring.ts";
 import { PROOF_BYTES, PROOF_NONCE_BYTES, type ProofContext, type ProofRole, prove, provedSecrets } from "../../crypto/proof.ts";
 import { CONNECTION_WRITE_MAX_BYTES } from "../../protocol/limits.ts";
 import type { System } from "../ports.ts";
+import { withoutPeerId } from "./addresses.ts";
 import { NetError } from "./errors.ts";
 import type { RefusalReason, Refusals } from "./refusals.ts";
 
@@ -44,6 +46,11 @@ export interface AdmissionOptions {
   readonly system: System;
 }
 
+/** What a dial throws where somebody else answers than the node that was wanted. */
+export function answeredByAnother(address: Multiaddr | string): string {
+  return `another node answers at ${withoutPeerId(address)}`;
+}
+
 type NoiseComponents = Parameters<ReturnType<typeof noise>>[0];
 type Channel = LengthPrefixedStream<MessageStream>;
 
@@ -62,7 +69,8 @@ class ProvingEncrypter implements ConnectionEncrypter {
   }
 
   async secureOutbound(connection: MessageStream, options: SecureConnectionOptions = {}): Promise<SecuredConnection> {
-    const secured = await this.#noise.secureOutbound(connection, { ...options, skipStreamMuxerNegotiation: true });
+    const noise = this.#noise.secureOutbound(connection, { ...options, skipStreamMuxerNegotiation: true });
+    const secured = await noise.catch((error: Error) => Promise.reject(anotherNode(connection, error) ?? error));
     return this.#admit(secured, connection, "initiator", options);
   }
 
@@ -147,7 +155,15 @@ async function readNonce(channel: Channel, options: SecureConnectionOptions): Pr
   return new Uint8Array(message.subarray(1));
 }
 
+/** Says where, since of several addresses that were tried libp2p keeps only what each threw. */
+function anotherNode(raw: Transported, error: Error): NetError | undefined {
+  if (raw.remoteAddr === undefined || !error.message.includes("does not match expected remote identity key")) return undefined;
+  return new NetError("ANOTHER_NODE", answeredByAnother(raw.remoteAddr), error);
+}
+
 /** The stream under an encrypter is the transport's connection, which knows where it comes from. */
-function remoteHost(raw: MessageStream & { remoteAddr?: { getComponents(): { value?: string }[] } }): string {
+type Transported = MessageStream & { readonly remoteAddr?: Multiaddr };
+
+function remoteHost(raw: Transported): string {
   return raw.remoteAddr?.getComponents()[0]?.value ?? "unknown";
 }

@@ -2,7 +2,7 @@
 import { decode, encode } from "cborg";
 import { SECRETS_MAX } from "../../crypto/keyring.ts";
 import type { NodeId } from "../../protocol/ids.ts";
-import { CARD_ADDRESSES_MAX, CARDS_A_FRAME_MAX } from "../../protocol/limits.ts";
+import { ADDRESS_MAX_CHARS, CARD_ADDRESSES_MAX, CARDS_A_FRAME_MAX } from "../../protocol/limits.ts";
 import type { Card } from "./cards.ts";
 import { NetError } from "./errors.ts";
 
@@ -36,7 +36,6 @@ export interface Presence {
 export const HELLO_MAX_BYTES = 8 * 1024;
 const ADDRESSES_MAX = 16;
 const SECRET_ID = /^[0-9a-f]{8}$/;
-const ADDRESS_MAX_CHARS = 256;
 const PEER_ID_MAX_CHARS = 128;
 /** Ed25519 peer ids, the only ones a node has. */
 const PEER_ID = /^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/;

@@ -9,7 +9,8 @@ import type { NodeId } from "../../protocol/ids.ts";
 import { KNOWN_NODES_MAX } from "../../protocol/limits.ts";
 import type { Log, Meter, System } from "../ports.ts";
 import type { AddressBook } from "./address-book.ts";
-import { type PeerAddress, parsePeerAddress, type Resolver, resolvePeerAddress, withoutPeerId } from "./addresses.ts";
+import { isWebSocket, type PeerAddress, parsePeerAddress, type Resolver, resolvePeerAddress, withoutPeerId } from "./addresses.ts";
+import { answeredByAnother } from "./admission.ts";
 import { NetError } from "./errors.ts";
 
 const BACKOFF_MIN_MS = 100;
@@ -183,16 +184,16 @@ export class Supervisor {
     const addresses = this.#addressesOf(target).filter((address) => !this.#options.ownAddresses().includes(withoutPeerId(address)));
     if (addresses.length === 0) return this.#failed(target, undefined);
     target.dialling = true;
-    let problem: unknown;
+    let problem: Error | undefined;
     try {
       const connection = await this.#connect(addresses);
       target.node = connection.remotePeer.toString() as NodeId;
     } catch (error) {
-      problem = error;
+      problem = error as Error;
     } finally {
       target.dialling = false;
     }
-    if (problem !== undefined) this.#failed(target, problem);
+    if (problem !== undefined) this.#failed(target, problem, addresses);
     else if (!this.#isConnected(target.node!)) this.#failed(target, undefined); // it ended while we looked away
   }
 
@@ -202,20 +203,32 @@ export class Supervisor {
     return target.addresses(target.attempt);
   }
 
-  #failed(target: Target, error: unknown): void {
+  #failed(target: Target, error: Error | undefined, addresses: readonly string[] = []): void {
     if (this.#stopped) return;
     target.attempt += 1;
     const { log, meter, system } = this.#options;
+    const why = reasonsOf(error);
     // A revoked node, or one that has revoked us, may be replaced at its address one day: no reason to knock every few seconds.
-    if (String(error).includes("dial self") || String(error).endsWith(": revoked")) {
+    if (why.some((reason) => reason.includes("dial self") || reason.endsWith(": revoked"))) {
       target.cancel = system.after(SELF_MS, () => void this.#try(target));
       return;
     }
     if (error !== undefined) meter.count("connection_error", 1, "dial");
-    log.debug({ target: target.name, attempt: target.attempt, error: String(error) }, "dial failed");
-    if (target.attempt === WORTH_TELLING && error !== undefined)
-      log.info({ target: target.name }, "a peer cannot be reached; it is dialled until it can");
+    log.debug({ target: target.name, attempt: target.attempt, error: why.join("; ") }, "dial failed");
+    if (target.attempt === WORTH_TELLING && error !== undefined) this.#tell(target, why, addresses);
     this.#soon(target);
+  }
+
+  /** Addresses inside two clusters may be the same by chance; of one that leads through an ingress that is a mistake. */
+  #tell(target: Target, why: readonly string[], addresses: readonly string[]): void {
+    const { log } = this.#options;
+    const shared = addresses.find((address) => isWebSocket(address) && why.includes(answeredByAnother(address)));
+    if (shared === undefined) log.info({ target: target.name, why }, "a peer cannot be reached; it is dialled until it can");
+    else
+      log.warn(
+        { target: target.name, address: withoutPeerId(shared) },
+        "another node answers at an address that this peer advertises: behind an ingress each node needs a host name, a port or a path of its own (FEDERATION_ADVERTISE); it is dialled until it answers itself",
+      );
   }
 
   async #connect(addresses: readonly string[]): Promise<Connection> {
@@ -268,4 +281,9 @@ function aFew(addresses: readonly string[], attempt: number): string[] {
 /** With the id in the address nobody else is accepted there. */
 function pinned(node: NodeId, addresses: readonly string[]): string[] {
   return addresses.map((address) => `${address}/p2p/${node}`);
+}
+
+/** One for each address that was tried. */
+function reasonsOf(error: Error | undefined): string[] {
+  return error === undefined ? [] : (error instanceof AggregateError ? (error.errors as Error[]) : [error]).map(({ message }) => message);
 }

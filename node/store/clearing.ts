@@ -17,13 +17,21 @@ export type InOrder = <T>(write: () => Promise<T>) => Promise<T>;
 
 /**
  * @param own this node's writer: how far its own stream went is kept, so that no number is used again when the partition comes back (P4)
+ * @param held what is on disk of the partition
  * @returns the own streams now kept of the partition
  */
-export async function beginClearing(db: Level, partition: Partition, what: Holding, own: WriterId, replacing: Replacing): Promise<StreamHead[]> {
+export async function beginClearing(
+  db: Level,
+  partition: Partition,
+  what: Holding,
+  own: WriterId,
+  held: readonly StreamHead[],
+  replacing: Replacing,
+): Promise<StreamHead[]> {
   const { single } = rowsOf(partition, what);
   const kept = headsAt(db, keys.ownHeads(partition), partition);
-  const head = headsAt(db, what === "replica" ? keys.frontier(partition) : keys.marks(partition), partition).get(own);
-  if (head !== undefined && head.seq > (kept.get(own)?.seq ?? 0)) kept.set(own, head);
+  const head = held.find(({ writer }) => writer === own);
+  if (head !== undefined && head.seq > (kept.get(own)?.seq ?? 0)) kept.set(own, { seq: head.seq, hash: head.hash });
   const operations: LevelOperation[] = single.map((key) => ({ type: "del", key }));
   if (kept.size > 0) operations.push({ type: "put", key: keys.ownHeads(partition), value: protect(encodeHeads(kept)) });
   operations.push({ type: "put", key: markerOf(partition, what), value: protect(encodeReplacing(replacing)) });

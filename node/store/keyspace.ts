@@ -10,6 +10,7 @@
  * | `!formation` | state of formation.ts |
  * | `!vote` | state of consensus.ts |
  * | `!counted` | the incarnation that has begun to count |
+ * | `!damaged` | copies of which some rows are not what was written: partition, and whether as a witness |
  * | `!clock` | highest clock value stored |
  * | `!peers` | address book |
  * | `!secrets` | public ids of this node's secrets, and since when it has known each |
@@ -23,6 +24,7 @@
  * | `k/ppp/key` | executions of an idempotency key |
  * | `e/ppp` | per stream: bodies of the log are erased up to, and to be erased up to |
  * | `o/ppp` | this node's own streams of a partition that was dropped: their last seq and hash, so that no number is used again |
+ * | `a/ppp/writer/n` | a delta of this node's own earlier stream that nobody else held: to be written again, as in `d/` |
  * | `q/ppp` | the rows of a full replica are being cleared, or replaced by a snapshot: until it is gone they count as none |
  * | `z/ppp` | the rows of a witness are being cleared |
  * | `n/ppp` | how many visible concepts, links, turns and memories the partition has |
@@ -35,7 +37,7 @@ import { crc32 } from "node:zlib";
 import { KIND_CODES } from "../../protocol/graph/record.ts";
 import type { Kind } from "../../protocol/graph/records.ts";
 import type { KeyHash, Partition, WriterId } from "../../protocol/ids.ts";
-import { StoreError } from "./store-error.ts";
+import { type Place, StoreError } from "./store-error.ts";
 
 export const STORE_FORMAT = 1;
 
@@ -47,6 +49,7 @@ export const META = {
   formation: "!formation",
   vote: "!vote",
   counted: "!counted",
+  damaged: "!damaged",
   clock: "!clock",
   peers: "!peers",
   revoked: "!revoked",
@@ -69,6 +72,7 @@ export const keys = {
   replacing: (partition: Partition): string => `q/${at(partition)}`,
   clearingWitness: (partition: Partition): string => `z/${at(partition)}`,
   log: (partition: Partition, writer: WriterId, seq: number): string => `d/${at(partition)}/${writer}/${n(seq)}`,
+  aside: (partition: Partition, writer: WriterId, seq: number): string => `a/${at(partition)}/${writer}/${n(seq)}`,
   sealed: (partition: Partition, writer: WriterId, seq: number): string => `s/${at(partition)}/${writer}/${n(seq)}`,
   idempotency: (partition: Partition, key: KeyHash): string => `k/${at(partition)}/${key}`,
   record: (partition: Partition, tenant: string, kind: Kind, id: string): string => `r/${at(partition)}/${tenant}/${KIND_CODES[kind]}/${id}`,
@@ -90,11 +94,12 @@ export const ranges = {
   layouts: () => under("l"),
   records: (partition: Partition) => under(`r/${at(partition)}`),
   sealed: () => under("s"),
+  aside: () => under("a"),
   index: (partition: Partition, tenant: string) => under(`i/${at(partition)}/${tenant}`),
 };
 
-/** Partition, writer and seq out of `s/ppp/writer/n`. */
-export function sealedAt(key: string): { partition: Partition; writer: WriterId; seq: number } {
+/** Partition, writer and seq out of `s/ppp/writer/n`, or of `a/ppp/writer/n`. */
+export function streamAt(key: string): { partition: Partition; writer: WriterId; seq: number } {
   const [, partition, writer, seq] = key.split("/");
   return { partition: Number(partition) as Partition, writer: writer as WriterId, seq: Number.parseInt(seq as string, 16) };
 }
@@ -168,7 +173,15 @@ export function unprotect(key: string, value: Uint8Array): Uint8Array {
     throw new StoreError(
       "CORRUPT",
       `a stored value does not match its checksum (${key.slice(0, 40)}); replace this node's disk, its peers hold the data`,
+      undefined,
+      placeOf(key),
     );
   }
   return payload;
+}
+
+function placeOf(key: string): Place | undefined {
+  const partition = partitionAt(key);
+  if (isOfReplica(key, partition)) return { partition, holding: "replica" };
+  return isOfWitness(key, partition) ? { partition, holding: "witness" } : undefined;
 }

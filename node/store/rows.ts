@@ -2,8 +2,9 @@
 
 import type { Hlc } from "../../protocol/clock.ts";
 import { asArray, asBytes, asCount, asText, asToken, decodeWire, encodeWire } from "../../protocol/codec.ts";
+import type { DamagedCopy } from "../../protocol/effects.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
-import { asHeads, type Head, headsToWire, type StreamHead } from "../../protocol/frontier.ts";
+import { asHeads, asPartition, type Head, headsToWire, type StreamHead } from "../../protocol/frontier.ts";
 import { asHlc } from "../../protocol/graph/parts.ts";
 import type { Partition, WriterId } from "../../protocol/ids.ts";
 import { FRAME_MAX_BYTES } from "../../protocol/limits.ts";
@@ -136,6 +137,16 @@ export function decodeErased(bytes: Uint8Array): Map<WriterId, Erased> {
       return [asToken<WriterId>(writer, "writer"), { done: asCount(done, "done"), to: asCount(to, "to") }];
     }),
   );
+}
+
+export function encodeDamaged(copies: readonly DamagedCopy[]): Uint8Array {
+  return encodeWire(copies.map(({ partition, kind }) => [partition, kind === "marks"]));
+}
+export function decodeDamaged(bytes: Uint8Array): DamagedCopy[] {
+  return asArray(decodeWire(bytes, bytes.length), "damaged copies").map((row) => {
+    const [partition, isWitness] = asArray(row, "damaged copy", 2);
+    return { partition: asPartition(partition), kind: isWitness === true ? "marks" : "heads" };
+  });
 }
 
 /** Why a full replica's rows are on their way out: it was dropped, or a snapshot takes their place, which must contain what was held. */

@@ -327,6 +327,19 @@ export class Staged implements StagedState {
     this.#index.dropped(partition);
   }
 
+  /** As the last flush left them. Not while one runs. */
+  flushedHeads(partition: Partition, what: Holding): ReadonlyMap<WriterId, Head> {
+    const heads = new Map((what === "replica" ? this.#frontiers : this.#marks).get(partition));
+    const waiting = this.#batches.flatMap((batch) => (batch.type === "delta" || batch.type === "sealed" ? [batch] : [])).reverse();
+    for (const { type, delta } of waiting) {
+      const { writer, seq, previous } = delta.header;
+      if (delta.header.partition !== partition || (type === "delta") !== (what === "replica")) continue;
+      if (seq === 1) heads.delete(writer);
+      else heads.set(writer, { seq: seq - 1, hash: previous });
+    }
+    return heads;
+  }
+
   isClosed(partition: Partition, what: Holding): boolean {
     return this.#closed[what].has(partition);
   }

@@ -1,3 +1,5 @@
+import type { Partition } from "../../protocol/ids.ts";
+
 export type StoreErrorCode =
   | "LOCKED" // another process has the directory open
   | "UNWRITABLE"
@@ -5,12 +7,21 @@ export type StoreErrorCode =
   | "CORRUPT"
   | "FAILED"; // a write or fsync failed: nothing may be acknowledged any more
 
+/** Whose rows are not what was written. */
+export interface Place {
+  readonly partition: Partition;
+  readonly holding: "replica" | "witness";
+}
+
 export class StoreError extends Error {
   readonly code: StoreErrorCode;
-  constructor(code: StoreErrorCode, message: string, cause?: unknown) {
+  /** With CORRUPT: the copy of a partition that the row belongs to, which can be taken again from another replica. Undefined: it is no copy's. */
+  readonly place: Place | undefined;
+  constructor(code: StoreErrorCode, message: string, cause?: unknown, place?: Place) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = "StoreError";
     this.code = code;
+    this.place = place;
   }
 }
 

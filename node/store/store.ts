@@ -1,8 +1,9 @@
 /** One node's LevelDB: opened once, checked, read through snapshots, written through group commits. Knows no network and no memory. */
 import { sealedUnder } from "../../crypto/seal.ts";
 import { HLC_ZERO } from "../../protocol/clock.ts";
+import type { OwnTail } from "../../protocol/effects.ts";
 import type { FloorCut } from "../../protocol/floor.ts";
-import type { StreamHead } from "../../protocol/frontier.ts";
+import type { Head, StreamHead } from "../../protocol/frontier.ts";
 import type { RecordState } from "../../protocol/graph/apply.ts";
 import { decodeRecord, isVisible } from "../../protocol/graph/record.ts";
 import { type GraphRecord, type Kind, linkId, type RecordOf } from "../../protocol/graph/records.ts";
@@ -10,6 +11,7 @@ import type { Incarnation, Partition, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
 import type { Envelope } from "../../protocol/message.ts";
 import type { DecaySettings, GraphIndex, GraphReader, IndexRow } from "../ports.ts";
+import { type Aside, allAside, setAside } from "./aside.ts";
 import { beginClearing, clearRows, endClearing, finishClearing, headsAt, type InOrder } from "./clearing.ts";
 import { Fingerprint } from "./fingerprint.ts";
 import { eraseSome, floorCut } from "./floors.ts";
@@ -23,7 +25,7 @@ import {
   protect,
   ranges,
   STORE_FORMAT,
-  sealedAt,
+  streamAt,
   under,
   unprotect,
   versionAt,
@@ -99,6 +101,7 @@ export class Store {
   /** Per partition and holding, what clears or replaces its rows: one after the other. */
   readonly #replacing = new Map<string, Promise<unknown>>();
   readonly #copies = new Map<Partition, PartitionCopy>();
+  readonly #copied = new Map<Partition, number>();
 
   private constructor(db: Level, index: GraphIndex, opened: Opened) {
     this.#db = db;
@@ -142,7 +145,7 @@ export class Store {
     for await (const [key, value] of db.iterator(ranges.marks())) streams.marks.push(...decodeHeads(partitionAt(key), unprotect(key, value)));
     const sealed: { partition: Partition; writer: WriterId; seq: number; bytes: number; secret: string }[] = [];
     for await (const [key, value] of db.iterator(ranges.sealed()))
-      sealed.push({ ...sealedAt(key), bytes: value.length - CHECKSUM_BYTES, secret: secretOfRow(value) });
+      sealed.push({ ...streamAt(key), bytes: value.length - CHECKSUM_BYTES, secret: secretOfRow(value) });
     const counts = new Map<Partition, RecordCounts>();
     for await (const [key, value] of db.iterator(ranges.counts())) counts.set(partitionAt(key), decodeCounts(unprotect(key, value)));
     const erased = new Map<Partition, Map<WriterId, Erased>>();
@@ -205,17 +208,31 @@ export class Store {
   /**
    * Another incarnation for the same data: what it holds stays, but as a new writer, which has counted and voted for nothing yet. For data that may be a
    * copy of what another process goes on with (P4).
+   * @param own the writer it was @param tails what of its streams is set aside, in the same batch
    */
-  async renewIncarnation(randomBytes: (length: number) => Uint8Array): Promise<Incarnation> {
+  async renewIncarnation(randomBytes: (length: number) => Uint8Array, own: WriterId, tails: readonly OwnTail[]): Promise<Incarnation> {
     const incarnation = Buffer.from(randomBytes(16)).toString("hex") as Incarnation;
     const operations: LevelOperation[] = [
       { type: "put", key: META.incarnation, value: protect(text.encode(incarnation)) },
       { type: "del", key: META.counted },
       { type: "del", key: META.vote },
     ];
-    await this.#put(operations, true);
+    // After what is being flushed, whose deltas are on the disk by then.
+    await this.#inOrder(() => this.#db.batch([...operations, ...setAside(this.#db, own, tails)], { sync: true }));
     this.#incarnation = incarnation;
     return incarnation;
+  }
+
+  // ---- writes of an earlier incarnation --------------------------------------------------------------------------
+
+  /** What is to be written again. */
+  aside(): AsyncGenerator<Aside> {
+    return allAside(this.#db);
+  }
+
+  /** It is written again. Without an fsync of its own: should it come back, its key is known. */
+  dropAside({ partition, writer, seq }: Aside): Promise<void> {
+    return this.#put([{ type: "del", key: keys.aside(partition, writer, seq) }], false);
   }
 
   // ---- starts, and what others told ------------------------------------------------------------------------------
@@ -314,10 +331,16 @@ export class Store {
       completed: () => {
         this.#incomplete.delete(partition);
         this.#copies.delete(partition);
+        this.#copied.set(partition, this.timesCopied(partition) + 1);
       },
     });
     this.#copies.set(partition, copy);
     return copy;
+  }
+
+  /** How often since it was opened a snapshot took the place of the partition's rows: of another one other things may be true, at the same frontier. */
+  timesCopied(partition: Partition): number {
+    return this.#copied.get(partition) ?? 0;
   }
 
   /** A copy that was wrong: its rows go, the partition stays incomplete. */
@@ -332,11 +355,11 @@ export class Store {
     return this.#replace(partition, "replica", async () => {
       const begun = await this.#inOrder(async () => {
         // What is on its way to disk was told to nobody; what is on disk, or was before a copy that a crash interrupted, may have been counted (P1).
-        const held = this.#incomplete.get(partition) ?? this.#headsOnDisk(partition);
+        const held = this.#incomplete.get(partition) ?? this.#headsOnDisk(partition, "replica");
         if (!contains(frontier, held)) return false;
         this.staged.forget(partition, "replica");
         this.#incomplete.set(partition, held);
-        this.#ownHeads.set(partition, await beginClearing(this.#db, partition, "replica", own, { what: "copy", source, held }));
+        this.#ownHeads.set(partition, await beginClearing(this.#db, partition, "replica", own, held, { what: "copy", source, held }));
         return true;
       });
       if (begun) return clearRows(this.#db, partition, "replica", this.#inOrder);
@@ -345,8 +368,16 @@ export class Store {
     });
   }
 
-  #headsOnDisk(partition: Partition): StreamHead[] {
-    return [...headsAt(this.#db, keys.frontier(partition), partition)].map(([writer, head]) => ({ partition, writer, ...head }));
+  /** Not while a flush runs. The row itself may be what is damaged: then as it was last written. */
+  #headsOnDisk(partition: Partition, what: Holding): StreamHead[] {
+    let heads: ReadonlyMap<WriterId, Head>;
+    try {
+      heads = headsAt(this.#db, what === "replica" ? keys.frontier(partition) : keys.marks(partition), partition);
+    } catch (error) {
+      if (!(error instanceof StoreError && error.code === "CORRUPT")) throw error;
+      heads = this.staged.flushedHeads(partition, what);
+    }
+    return [...heads].map(([writer, head]) => ({ partition, writer, ...head }));
   }
 
   /** One moment of a partition, for another replica to copy; undefined when this node has no whole copy itself. Close it. */
@@ -356,8 +387,9 @@ export class Store {
 
   async #beginClearing(partition: Partition, what: Holding, own: WriterId, replacing: Replacing): Promise<void> {
     await this.#inOrder(async () => {
+      const held = this.#headsOnDisk(partition, what);
       this.staged.forget(partition, what);
-      this.#ownHeads.set(partition, await beginClearing(this.#db, partition, what, own, replacing));
+      this.#ownHeads.set(partition, await beginClearing(this.#db, partition, what, own, held, replacing));
     });
   }
 
@@ -401,12 +433,13 @@ export class Store {
 
   /**
    * Erases some bodies that floors have given up: their headers stay. What is left to do is on disk, so it goes on after a crash.
+   * @param isDamaged partitions whose rows are not what was written: they wait for better ones
    * @returns false when nothing is left
    */
-  eraseSome(): Promise<boolean> {
+  eraseSome(isDamaged: (partition: Partition) => boolean = () => false): Promise<boolean> {
     return this.#inOrder(async () => {
       for (const partition of this.staged.partitionsToErase())
-        if (!this.staged.isClosed(partition, "replica") && (await eraseSome(this.#db, partition, this.staged))) return true;
+        if (!this.staged.isClosed(partition, "replica") && !isDamaged(partition) && (await eraseSome(this.#db, partition, this.staged))) return true;
       return false;
     });
   }

@@ -83,6 +83,30 @@ function deletion(kind: "turn" | "memory" | "concept" | "link", id: string, tena
   return held === undefined || !linkIsVisible(held) ? undefined : { op: "forget-link", a: held.a, b: held.b, removed: held.activations.totals };
 }
 
+/** The way back: what a delta's writer meant, so that another can execute it again. A floor is left out: it speaks of its writer's own rounds. */
+export function contributionsOf(entries: readonly Entry[]): Contribution[] {
+  return entries.flatMap((entry): Contribution[] => {
+    switch (entry.op) {
+      case "concept": {
+        const { total: _, ...contribution } = entry;
+        return [contribution];
+      }
+      case "link":
+        return [{ op: "link", a: entry.a, b: entry.b, mass: entry.mass }];
+      case "tombstone":
+        return [{ op: "delete", kind: entry.of, id: entry.id }];
+      case "forget-concept":
+        return [{ op: "delete", kind: "concept", id: entry.id }];
+      case "forget-link":
+        return [{ op: "delete", kind: "link", id: linkId(entry.a, entry.b) }];
+      case "floor":
+        return [];
+      default:
+        return [entry];
+    }
+  });
+}
+
 /** One entry a record: masses of one concept or link add up, later words about it stand. */
 function once(contributions: readonly Contribution[]): readonly Contribution[] {
   const names = contributions.map(nameOf);

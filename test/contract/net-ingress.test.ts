@@ -8,12 +8,13 @@ import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import type { NodeId } from "../../protocol/ids.ts";
 import { FRAME_MAX_BYTES, WEBSOCKET_MESSAGE_MAX_BYTES } from "../../protocol/limits.ts";
+import { Ingress } from "../e2e/ingress.ts";
 import { freePort, joined, stopAll, type TestNet, testNet, until } from "./net-nodes.ts";
 import { endProcesses, spawnNet } from "./net-process.ts";
 import { selfSigned } from "./self-signed.ts";
 import { TcpProxy, type TcpProxyOptions } from "./tcp-proxy.ts";
 
-const ingresses: TcpProxy[] = [];
+const ingresses: { stop(): Promise<void> }[] = [];
 const folders: string[] = [];
 afterEach(async () => {
   await endProcesses();
@@ -146,6 +147,47 @@ describe("two clusters", () => {
     await until(() => all.every(({ node }) => node.net.connected().length === 5), "everybody to meet again", 14_000);
   }, 45_000);
 
+  it("find all nodes behind one host name by their paths, and nothing but a WebSocket gets through", async () => {
+    const names = ["a-1", "a-2", "a-3"];
+    const ports = await Promise.all(names.map(() => freePort()));
+    const door = await httpIngress((path) => ports[names.findIndex((name) => path === `/east/${name}`)]);
+    const outside = (at: number) => `/dns4/localhost/tcp/${door.port}/ws/http-path/east%2F${names[at]}`;
+    const inside = (at: number) => `127.0.0.1:${ports[at]}`;
+    const a: TestNet[] = [];
+    for (const at of [0, 1, 2])
+      a.push(await testNet({ federationPort: ports[at]!, peers: at === 0 ? [] : [inside(0)], advertise: [`127.0.0.2:${ports[at]}`, outside(at)] }));
+    const bob = await testNet({ peers: [outside(1)], advertise: [`127.0.0.2:${ports[0]}`] });
+    await until(() => bob.net.connected().length === 3, "bob to meet all of them", 14_000);
+    await until(() => a.every(({ net }) => bob.book[net.self] !== undefined), "the book to be saved");
+    for (const [at, { net }] of a.entries()) expect(bob.book[net.self]).toContain(outside(at));
+    expect([...door.passed.keys()].sort()).toEqual(names.map((name) => `/east/${name}`));
+    expect([...a, bob].flatMap(loud)).toEqual([]);
+    const refused = door.refused;
+    await expect((await testNet()).net.dial(`/dns4/localhost/tcp/${door.port}/ws/http-path/a-1`)).rejects.toMatchObject({ code: "UNREACHABLE" });
+    await expect((await testNet()).net.dial(`127.0.0.1:${door.port}`)).rejects.toMatchObject({ code: "UNREACHABLE" });
+    expect(door.refused).toBe(refused + 2);
+  }, 30_000);
+
+  it("say so when several nodes advertise one address and always the same answers there", async () => {
+    const speed = 3;
+    const ports = [await freePort(), await freePort()] as const;
+    const door = await httpIngress(() => ports[0]);
+    const address = `/ip4/127.0.0.1/tcp/${door.port}/ws`;
+    const alice = await testNet({ federationPort: ports[0], advertise: [address], speed });
+    const bob = await testNet({ federationPort: ports[1], advertise: [address], peers: [`127.0.0.1:${ports[0]}`], speed });
+    await until(() => joined(alice, bob), "the two inside");
+    const carol = await testNet({ peers: [address], advertise: [`127.0.0.2:${ports[0]}`], speed });
+    await until(() => loud(carol).length > 0, "carol to complain", 14_000);
+    expect(carol.net.connected()).toEqual([alice.net.self]);
+    expect(loud(carol)).toEqual([
+      {
+        level: "warn",
+        facts: { target: bob.net.self, address },
+        message: expect.stringMatching(/another node answers.*a host name, a port or a path/),
+      },
+    ]);
+  }, 30_000);
+
   it("go without gossip where port 8422 is not reached: seldom tried, nothing loud, nothing counted", async () => {
     // What is advertised beside the ingress is reached from inside only, and gossip is expected at the same place: here nobody is inside.
     const inside = `127.0.0.1:${await freePort()}`;
@@ -164,6 +206,17 @@ describe("two clusters", () => {
     }
   });
 });
+
+async function httpIngress(route: (path: string) => number | undefined): Promise<Ingress> {
+  const ingress = await Ingress.start({
+    route: (path) => {
+      const port = route(path);
+      return port === undefined ? undefined : { host: "127.0.0.1", port };
+    },
+  });
+  ingresses.push(ingress);
+  return ingress;
+}
 
 /** What a raw request is answered, until the other side hangs up. */
 function raw(port: number, request: string): Promise<string> {

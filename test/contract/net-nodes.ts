@@ -103,7 +103,7 @@ export async function stopAll(): Promise<void> {
 }
 
 /** Resolves once `condition` holds. @throws Error after `ms` */
-export async function until(condition: () => boolean, what: string, ms = 8_000): Promise<void> {
+export async function until(condition: () => boolean, what: string, ms = 30_000): Promise<void> {
   const end = performance.now() + ms;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`waited ${ms} ms for: ${what}`);

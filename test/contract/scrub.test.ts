@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Scrub, type Scrubbed, suspects } from "../../node/scrub.ts";
-import { keys } from "../../node/store/keyspace.ts";
+import { keys, META, protect, unprotect } from "../../node/store/keyspace.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
 import type { StreamHead } from "../../protocol/frontier.ts";
@@ -88,6 +88,19 @@ describe.each([
     await over(scrub.one(PARTITION));
     expect([found, failures, wrong.map(([partition, which]) => [partition, which])]).toEqual([[], [], [[PARTITION, what]]]);
   });
+
+  it.each(rows)("whoever reads it is told which copy it belongs to: %s", async (_what, key, holding) => {
+    const bytes = protect(new Uint8Array(8));
+    bytes[7]! ^= 1;
+    expect(() => unprotect(key, bytes)).toThrow(expect.objectContaining({ code: "CORRUPT", place: { partition: PARTITION, holding } }));
+  });
+
+  it.each([META.layout, META.vote, keys.layout(3), keys.told(ANN), keys.ownHeads(PARTITION), keys.replacing(PARTITION)])(
+    "a row that is no copy's can be taken from nobody: %s",
+    (key) => {
+      expect(() => unprotect(key, new Uint8Array(9))).toThrow(expect.objectContaining({ code: "CORRUPT", place: undefined }));
+    },
+  );
 
   it.each([
     ["a delta", keys.log(PARTITION, BEN, 2)],

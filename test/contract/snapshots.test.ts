@@ -184,6 +184,127 @@ describe.each([
     expect(store.staged.delta(PARTITION, ANN, floor.header.seq)?.body.entries[0]?.op).toBe("floor");
   });
 
+  describe("in the place of a copy whose rows have turned", () => {
+    async function turn(key: string): Promise<void> {
+      const value = Uint8Array.from((await db.get(key))!);
+      value[value.length - 1]! ^= 1;
+      await db.put(key, value, { sync: true });
+    }
+    /** The same, also what CAT wrote there itself. */
+    async function both(): Promise<void> {
+      await fill(source);
+      const to = copier(store, clock);
+      to.copying.begin(PARTITION);
+      await carry(to, { [NODE.ann]: served });
+      const cat = new Writer(CAT);
+      const delta = cat.write(store, "of its own", [memory("memory_cat")]);
+      take(source, delta);
+      await store.flush();
+      await source.flush();
+    }
+
+    it.each([
+      ["a delta", keys.log(PARTITION, ANN, 2)],
+      ["a record", keys.record(PARTITION, TENANT, "turn", "turn_1")],
+      ["a key", ""],
+      ["the counts", keys.counts(PARTITION)],
+      ["the frontier", keys.frontier(PARTITION)],
+    ])("whatever it is, brings what was written: %s", async (_what, row) => {
+      await both();
+      const key = row !== "" ? row : Object.keys(await rowsOf(db)).find((name) => name.startsWith("k/"))!;
+      await turn(key);
+      const to = copier(store, clock);
+      to.copying.begin(PARTITION);
+      await carry(to, { [NODE.ann]: served });
+      expect([to.said.map((one) => (one as unknown[])[0]), to.failures]).toEqual([["copied"], []]);
+      await expectEqual();
+      // P4: the frontier that could not be read is known from when it was last written.
+      expect(store.ownHeads(PARTITION)).toMatchObject([{ writer: CAT, seq: 1 }]);
+      await reopened();
+      await expectEqual();
+    });
+
+    it("asks for all that was held where the frontier cannot be read, and not for what was on its way to the disk (P1)", async () => {
+      await both();
+      const [onlyHere] = [new Writer(CAT)];
+      onlyHere.deltas.push(source.staged.delta(PARTITION, CAT, 1)!);
+      const unflushed = onlyHere.write(store, "on its way", [memory("memory_on_its_way")]);
+      expect(unflushed.header.seq).toBe(2);
+      await turn(keys.frontier(PARTITION));
+      expect([...store.staged.flushedHeads(PARTITION, "replica")].find(([writer]) => writer === CAT)).toEqual([
+        CAT,
+        { seq: 1, hash: unflushed.header.previous },
+      ]);
+      const whole = copier(store, clock);
+      whole.copying.begin(PARTITION);
+      await carry(whole, { [NODE.ann]: served });
+      expect(whole.said.map((one) => (one as unknown[])[0])).toEqual(["copied"]);
+      await expectEqual();
+    });
+
+    it("leaves everything where the snapshot lacks what was held, though the frontier cannot be read", async () => {
+      await both();
+      const more = new Writer(CAT);
+      more.deltas.push(source.staged.delta(PARTITION, CAT, 1)!);
+      more.write(store, "here alone", [memory("memory_here_alone")]);
+      await store.flush();
+      await turn(keys.frontier(PARTITION));
+      const before = await rowsOf(db);
+      const to = copier(store, clock);
+      to.copying.begin(PARTITION);
+      await carry(to, { [NODE.ann]: served });
+      expect(to.said.map((one) => (one as unknown[]).slice(0, 3))).toEqual([["failed", PARTITION, "behind"]]);
+      expect([await rowsOf(db), store.incomplete.size]).toEqual([before, 0]);
+    });
+
+    it("can be given back as long as nothing was cleared for it", async () => {
+      await both();
+      const to = copier(store, clock);
+      to.copying.begin(PARTITION);
+      expect([to.copying.giveBack(PARTITION), to.copying.has(PARTITION)]).toEqual([true, false]);
+      to.copying.begin(PARTITION);
+      await carry(to, { [NODE.ann]: served }, (part, { node, id, after, partition }) =>
+        after.length > 0 ? undefined : { ...part, id, partition, last: false, rows: node === NODE.ann ? part.rows.slice(0, 1) : [] },
+      );
+      expect([to.copying.giveBack(PARTITION), to.copying.has(PARTITION)]).toEqual([false, true]);
+    });
+
+    it("is not needed for a partition that goes: its own numbers are kept, whatever has turned (P4)", async () => {
+      await both();
+      await turn(keys.frontier(PARTITION));
+      await store.dropPartition(PARTITION, "replica", CAT);
+      expect([store.ownHeads(PARTITION), await rowsOf(db)]).toMatchObject([[{ writer: CAT, seq: 1 }], {}]);
+    });
+  });
+
+  it("is given up where nobody has a whole copy, so that the log is tried, unless the copy here was cleared for another", async () => {
+    const to = copier(store, clock, () => [NODE.ann, NODE.ben]);
+    const nobody = {
+      part: async (_peer: NodeId, { partition, id }: Sent) => ({ partition, id, frontier: [], rows: [], last: false, refused: "not_held" }),
+    };
+    const from = { [NODE.ann]: nobody, [NODE.ben]: nobody } as unknown as Record<string, Snapshots>;
+    to.copying.begin(PARTITION);
+    await carry(to, from);
+    expect([to.said, to.copying.has(PARTITION)]).toEqual([[], true]);
+    clock.pass(1_000);
+    to.copying.tick();
+    await carry(to, from);
+    expect([to.said, to.copying.has(PARTITION)]).toEqual([[["failed", PARTITION, "none", NODE.ben, expect.anything()]], false]);
+
+    await fill(source, ...MANY);
+    to.copying.begin(PARTITION);
+    let carried = 0;
+    await carry(to, { [NODE.ann]: served, [NODE.ben]: served }, (part) => (carried++ === 0 ? part : undefined));
+    expect(store.incomplete.has(PARTITION)).toBe(true);
+    to.said.length = 0;
+    for (let time = 0; time < 20; time++) {
+      clock.pass(5_000);
+      to.copying.tick();
+      await carry(to, from);
+    }
+    expect([to.said, to.copying.has(PARTITION)]).toEqual([[], true]);
+  });
+
   it("leaves a copy that holds more as it is, and says that the snapshot is behind (P1)", async () => {
     await fill(source, 3);
     const [ann] = await fill(store, 3);

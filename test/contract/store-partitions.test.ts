@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { GraphIndex } from "../../node/ports.ts";
+import type { Aside } from "../../node/store/aside.ts";
 import { isOfReplica, isOfWitness, keys, META, protect } from "../../node/store/keyspace.ts";
 import type { Level } from "../../node/store/level-port.ts";
-import { encodeStarts, type Told } from "../../node/store/rows.ts";
+import { decodeDamaged, encodeStarts, type Told } from "../../node/store/rows.ts";
 import { Store } from "../../node/store/store.ts";
 import { StoreError } from "../../node/store/store-error.ts";
-import type { Delta } from "../../protocol/delta.ts";
+import { type Delta, parseDelta } from "../../protocol/delta.ts";
 import { ProtocolError } from "../../protocol/errors.ts";
 import { applyDelta } from "../../protocol/graph/apply.ts";
 import type { Contribution } from "../../protocol/graph/records.ts";
@@ -115,13 +116,56 @@ describe.each([
     ]);
   });
 
+  it("sets aside the end of its own stream that nobody else holds as it becomes another incarnation, and calls that copy damaged", async () => {
+    const deltas = written("ann", 4) as [Delta, Delta, Delta, Delta];
+    const [other] = written("ben", 1) as [Delta];
+    for (const delta of [...deltas, other]) take(store, delta);
+    await store.flush();
+    await store.renewIncarnation(random(9), ANN, [{ partition: PARTITION, after: 2 }]);
+    await reopened();
+    expect(store.streams.frontiers.map(({ writer, seq, hash }) => [writer, seq, hash]).sort()).toEqual(
+      [
+        [ANN, 2, deltas[1].hash],
+        [other.header.writer, 1, other.hash],
+      ].sort(),
+    );
+    expect(decodeDamaged((await store.meta("damaged")) as Uint8Array)).toEqual([{ partition: PARTITION, kind: "heads" }]);
+    const aside = async () => {
+      const found: Aside[] = [];
+      for await (const one of store.aside()) found.push(one);
+      return found;
+    };
+    const found = await aside();
+    expect(found.map(({ partition, writer, seq }) => [partition, writer, seq])).toEqual([
+      [PARTITION, ANN, 3],
+      [PARTITION, ANN, 4],
+    ]);
+    expect(found.map((one) => parseDelta(one.headerBytes, one.bodyBytes).hash)).toEqual([deltas[2].hash, deltas[3].hash]);
+    // The copy goes; what was set aside stays until it is written again.
+    await store.dropPartition(PARTITION, "replica", ANN);
+    await store.dropAside(found[0] as Aside);
+    await reopened();
+    expect((await aside()).map(({ seq }) => seq)).toEqual([4]);
+  });
+
+  it("sets aside all of a stream of which nobody holds anything, and nothing where others hold all", async () => {
+    for (const delta of written("ann", 2)) take(store, delta);
+    await store.flush();
+    await store.renewIncarnation(random(8), ANN, [{ partition: PARTITION, after: 2 }]);
+    expect([(await rowsIn(db)).filter((key) => key.startsWith("a/")), await store.meta("damaged")]).toEqual([[], undefined]);
+    await store.renewIncarnation(random(9), ANN, [{ partition: PARTITION, after: 0 }]);
+    await reopened();
+    expect(store.streams.frontiers).toEqual([]);
+    expect((await rowsIn(db)).filter((key) => key.startsWith("a/"))).toHaveLength(2);
+  });
+
   it("becomes another incarnation with the same data, which has counted and voted for nothing", async () => {
     for (const delta of written("ann", 1)) take(store, delta);
     await store.flush();
     await store.putMeta("counted", Uint8Array.of(1));
     await store.putMeta("vote", Uint8Array.of(2));
     await store.putMeta("formation", Uint8Array.of(3));
-    const renewed = await store.renewIncarnation(random(9));
+    const renewed = await store.renewIncarnation(random(9), ANN, []);
     expect([renewed, store.incarnation]).toEqual(["09".repeat(16), "09".repeat(16)]);
     await reopened();
     expect(store.incarnation).toBe("09".repeat(16));

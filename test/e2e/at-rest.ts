@@ -37,13 +37,13 @@ export async function atRest(federation: Pick<Federation, "urls" | "nodes">, ms 
   );
 }
 
-/** @param group how many have a part in it */
-function differences(held: readonly PartitionStatus[], group: number): string[] {
+function differences(held: readonly PartitionStatus[], nodes: number): string[] {
+  const placed = held[0]!;
   const frontiers = new Set(held.map(({ frontier }) => JSON.stringify(Object.entries(frontier).sort())));
   const replicas = held.filter(({ role }) => role === "replica");
   const fingerprints = new Set(replicas.map(({ fingerprint }) => fingerprint));
   return [
-    ...(held.length === group ? [] : [`known to ${held.length} nodes`]),
+    ...(held.length === Math.min(placed.replicas.length + placed.witnesses.length, nodes) ? [] : [`known to ${held.length} nodes`]),
     ...(frontiers.size === 1 ? [] : [`frontiers ${[...frontiers].join(" | ")}`]),
     ...(replicas.length >= 2 && fingerprints.size === 1 && !fingerprints.has(null) ? [] : [`fingerprints ${[...fingerprints].join(" | ")}`]),
     ...held.filter(({ held_deltas }) => held_deltas > 0).map(({ held_deltas }) => `a witness keeps ${held_deltas} deltas`),

@@ -30,7 +30,7 @@ describe("formation", () => {
     expect(seen[0]?.layout?.members.map(({ name }) => name).sort()).toEqual(["node-1", "node-2", "node-3"]);
     expect(new Set(seen.map(({ node }) => node.incarnation)).size).toBe(3);
     for (const { quorum, partitions } of seen) {
-      expect(quorum).toEqual({ available: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 });
+      expect(quorum).toEqual({ available: true, unavailable: 0, system: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 });
       for (const { replicas, witnesses } of partitions.filter(({ partition }) => partition < 256))
         expect([replicas.length, witnesses.length]).toEqual([2, 1]);
     }

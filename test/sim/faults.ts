@@ -25,7 +25,7 @@ export class Faults {
   readonly #scheduler: Scheduler;
   readonly #rng: Rng;
   readonly #federation: Federation;
-  readonly #operator: Operator | undefined;
+  readonly #operators: Partial<Record<FaultKind, Operator>>;
   #strikes: { readonly node: SimNode; readonly effect: NonNullable<Fault["effect"]>; left: number; readonly fault: Fault; readonly rng: Rng }[] = [];
   readonly #copies = new Map<SimNode, DiskCopy>();
   #twins: SimNode[] = [];
@@ -37,12 +37,12 @@ export class Faults {
   /** A node dies at this effect of its own: just before it, when it is under way nowhere yet. */
   onStrike: (node: SimNode, what: EffectOn) => void = () => {};
 
-  constructor(scheduler: Scheduler, rng: Rng, federation: Federation, disksLost: boolean, operator?: Operator) {
+  constructor(scheduler: Scheduler, rng: Rng, federation: Federation, disksLost: boolean, operators: Partial<Record<FaultKind, Operator>> = {}) {
     this.#scheduler = scheduler;
     this.#rng = rng;
     this.#federation = federation;
     this.#disksLost = disksLost;
-    this.#operator = operator;
+    this.#operators = operators;
   }
 
   start(faults: readonly Fault[]): void {
@@ -64,9 +64,8 @@ export class Faults {
       node.clock.correct();
       node.disk.setFull(false);
       node.disk.setUnreadable(false);
-      // What lies may not have been read yet; its operator does not wait for that.
-      if (node.disk.lies) this.#replaceDisk(node);
     }
+    this.#mendDisks();
     network.healAll();
     network.calm();
     for (const node of nodes) this.#federation.start(node);
@@ -96,8 +95,10 @@ export class Faults {
       this.#lasts(kind, [node], lastsMs, () => {
         if (node.generation === generation) this.#federation.resume(node);
       });
-    } else if (kind === "operate") this.#operator?.act(fault, node);
-    else return false;
+    } else if (this.#operators[kind] !== undefined) {
+      this.#instant(kind, [node]);
+      this.#operators[kind].act(fault, node);
+    } else return false;
     return true;
   }
 
@@ -147,6 +148,7 @@ export class Faults {
       if (!this.#mayLie(node)) return true;
       this.#instant(kind, [node]);
       this.#note(`a bit turns on ${node.name}'s disk, in ${disk.flip(rng) ?? "nothing"}`);
+      this.#scheduler.after(rng.exponential(3000), () => this.#federation.scrub(node));
     } else if (kind === "log-rot") {
       if (!this.#mayLie(node)) return true;
       this.#crash(kind, node, "kill", lastsMs);
@@ -165,13 +167,29 @@ export class Faults {
    */
   #mayLose(node: SimNode): boolean {
     const { nodes } = this.#federation;
+    // What a node held that was shut out is given up: that is one disk already.
+    if (nodes.some(({ revoked }) => revoked)) return false;
     if (this.#disksLost) return node !== nodes.at(-1);
-    return nodes.length > 2 && nodes.every((one) => one.process?.engine.replica?.standing === "counting" && (one === node || !one.disk.lies));
+    const isWhole = ({ process, disk }: SimNode): boolean => process?.engine.replica?.damagedCopies().length === 0 && !disk.lies;
+    const counts = ({ process }: SimNode): boolean => process?.engine.replica?.standing === "counting";
+    return nodes.length > 2 && nodes.every((one) => counts(one) && (one === node || isWhole(one)));
   }
 
-  /** A disk that lies will be replaced, so it is as good as lost; two at a time are more than a quorum survives. */
+  /** A copy that lies is as good as lost; two at a time are more than a quorum survives. */
   #mayLie(node: SimNode): boolean {
-    return this.#mayLose(node) && this.#federation.nodes.every((one) => !one.disk.lies);
+    return this.#mayLose(node) && !node.disk.lies;
+  }
+
+  /** What lies may not have been read yet. All copies are, and what is no copy, or was dropped in silence, means another disk. */
+  #mendDisks(): void {
+    const { nodes } = this.#federation;
+    for (const node of nodes) if (node.disk.rotten) this.#replaceDisk(node);
+    this.#scheduler.after(SCRUB_AFTER_MS, () => {
+      for (const node of nodes) if (node.disk.lies) this.#federation.scrub(node);
+    });
+    this.#scheduler.after(SCRUB_AFTER_MS + MENDED_AFTER_MS, () => {
+      for (const node of nodes) if (node.disk.lies) this.#replaceDisk(node);
+    });
   }
 
   #loseDisk(kind: FaultKind, node: SimNode, downMs: number): void {
@@ -192,6 +210,7 @@ export class Faults {
   #restore(node: SimNode, downMs: number): void {
     const copy = this.#copies.get(node);
     if (copy === undefined) {
+      if (node.disk.lies) return;
       this.#note(`somebody copies ${node.name}'s disk`);
       this.#copies.set(node, node.disk.copy());
       return;
@@ -204,7 +223,7 @@ export class Faults {
   }
 
   #clone(node: SimNode): void {
-    if (this.#twins.length > 0) return;
+    if (this.#twins.length > 0 || node.revoked || node.disk.lies) return;
     this.#note(`${node.name}'s disk is copied into a second machine, and both run`);
     this.#instant("clone", [node]);
     const twin = this.#federation.clone(node);
@@ -349,6 +368,10 @@ export class Faults {
     });
   }
 }
+
+/** When everything has healed, nodes whose disks lie read all their copies; and what lies still after so long is replaced, ms. */
+const SCRUB_AFTER_MS = 2_000;
+const MENDED_AFTER_MS = 15_000;
 
 const EFFECT_WORDS: Readonly<Record<EffectAt["kind"], string>> = {
   send: "a frame leaves",

@@ -2,7 +2,10 @@ import { createKeyring } from "../../crypto/keyring.ts";
 import { Engine, type EngineSettings } from "../../node/engine.ts";
 import { ApiError } from "../../node/errors.ts";
 import type { Call, GraphIndex, Log, Meter, Outcome, Router } from "../../node/ports.ts";
+import { Revocations } from "../../node/revocations.ts";
 import { createRouter } from "../../node/router.ts";
+import { type Scrub, scrubOf } from "../../node/scrub.ts";
+import { SecretAdmin } from "../../node/secret-admin.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
 import type { NodeId } from "../../protocol/ids.ts";
@@ -22,7 +25,10 @@ export const SECRET = "a secret that only the simulator knows";
 /** One run of a node's program, from its start to its crash. */
 interface Process {
   readonly engine: Engine;
+  readonly scrub: Scrub;
   readonly router: Router;
+  readonly secrets: SecretAdmin;
+  readonly revocations: Revocations;
   readonly monotonic: () => number;
 }
 
@@ -35,8 +41,10 @@ export interface SimNode {
   readonly disk: SimDisk;
   readonly clock: WallClock;
   readonly pause: Pause;
-  /** FEDERATION_SECRET at its next start, the one it seals with first. */
+  /** FEDERATION_SECRET, as its next process will have it. */
   secrets: readonly string[];
+  /** An operator has shut it out. */
+  revoked: boolean;
   /** Protocol versions that its program speaks from its next start on; undefined: all. */
   versions: { readonly min: number; readonly max: number } | undefined;
   /** Between start and crash, also while it is still opening its store. */
@@ -69,6 +77,8 @@ export class Federation {
   readonly #rng: Rng;
   readonly #profile: Profile;
   readonly #registry: Registry;
+  /** While the secret is replaced: the one that is to stay. A machine that is bought meanwhile knows both. */
+  freshSecret: string | undefined;
   readonly #firstMembers: readonly string[];
   /** Called between two effects of a node: the moment for a fault that wants to strike there. */
   onEffect: (node: SimNode, at: EffectAt, what: EffectOn) => void = () => {};
@@ -97,6 +107,7 @@ export class Federation {
       },
       onEnd: (from, to, frame, arrived) => this.onFrame(arrived ? "arrived" : "lost", this.#on(from), this.#on(to), frame),
     };
+    this.network.mayMeet = (a, b) => this.#meet(this.#hosts.get(a), this.#hosts.get(b));
     this.#firstMembers = Array.from({ length: profile.nodeCount }, (_, place) => NAMES[place] ?? `member-${place + 1}`);
     for (const name of this.#firstMembers) this.addNode(name);
   }
@@ -113,7 +124,8 @@ export class Federation {
       disk: new SimDisk(this.#scheduler, rng.fork("disk"), this.#profile.disk, pause),
       clock: new WallClock(this.#scheduler, Math.round(rng.between(-error, error)), rng.between(0.999, 1.001)),
       pause,
-      secrets: twinOf?.secrets ?? [SECRET],
+      secrets: twinOf?.secrets ?? this.nodes.find(({ revoked }) => !revoked)?.secrets ?? [SECRET],
+      revoked: false,
       versions: undefined,
       running: false,
       generation: 0,
@@ -145,11 +157,35 @@ export class Federation {
     return node.disk.rotLog(rng);
   }
 
+  /** Its operator has every copy on its disk read again. */
+  scrub(node: SimNode): void {
+    this.#scheduler.note(`${node.name} reads all its copies again`);
+    void node.process?.scrub.round();
+  }
+
   /** A second machine with a copy of this one's disk and identity, as it was at this moment. */
   clone(node: SimNode): SimNode {
     const twin = this.addNode(`${node.name}-twin`, node);
     twin.disk.restore(node.disk.copy());
     return twin;
+  }
+
+  /** What only this node holds may be gone: an operator decided so. */
+  losesFor(_node: SimNode): void {
+    this.#registry.disksLost = true;
+  }
+
+  /** Public id of a secret. */
+  idOf(secret: string): string {
+    return createKeyring([secret]).ids[0] as string;
+  }
+
+  /** Who was shut out is switched off. */
+  retireRevoked(): void {
+    for (const node of this.nodes.filter(({ revoked }) => revoked)) {
+      this.crash(node, "kill");
+      this.remove(node);
+    }
   }
 
   /** The machine is gone for good; it must have crashed. */
@@ -238,12 +274,12 @@ export class Federation {
 
   /** Every node runs, and knows its layout. */
   get formed(): boolean {
-    return this.nodes.every((node) => node.process?.engine.layout !== undefined);
+    return this.nodes.every((node) => node.revoked || node.process?.engine.layout !== undefined);
   }
 
   /** Every node has compared with others what it was told, and counts. */
   get counting(): boolean {
-    return this.nodes.every((node) => node.process?.engine.replica?.standing === "counting");
+    return this.nodes.every((node) => node.revoked || node.process?.engine.replica?.standing === "counting");
   }
 
   #on(host: NodeId): SimNode {
@@ -309,9 +345,44 @@ export class Federation {
       accepts: (operation) => operation in SIM_OPERATIONS,
       latencyMs: (peer) => network.latencyMs(peer),
     });
+    const revocations = new Revocations({
+      engine,
+      router: () => router,
+      connected: () => network.connected(),
+      disconnect: (peer) => this.network.disconnect(node.id, peer),
+    });
+    const secrets = new SecretAdmin({
+      engine,
+      self: network.self,
+      router,
+      layout: { apply: () => Promise.reject(new Error("the simulator's operator asks the queue")) },
+      revocations,
+      secretIds: (peer) => (network.connected().includes(peer) ? this.#processAt(peer)?.engine.secretIds : undefined),
+    });
     this.#know(engine.writer, node.name);
-    node.process = { engine, router, monotonic: () => system.monotonic() };
+    const scrub = scrubOf(engine, NO_METER, (error) => this.#died(node, generation, error));
+    node.process = { engine, scrub, router, secrets, revocations, monotonic: () => system.monotonic() };
+    // The order of node/node.ts.
     await engine.start();
+    await revocations.load();
+    if (!alive()) return;
+    revocations.start();
+    await secrets.load();
+    if (!alive()) return;
+    this.network.open(node.id);
+  }
+
+  #processAt(id: NodeId): Process | undefined {
+    return this.nodes.find((node) => node.process?.engine.node === id)?.process;
+  }
+
+  /** As admission has it: a secret in common, and neither has shut the other out. */
+  #meet(one: SimNode | undefined, other: SimNode | undefined): boolean {
+    if (one === undefined || other === undefined) return true;
+    const [a, b] = [one.process, other.process];
+    if (a === undefined || b === undefined) return true;
+    if (a.revocations.isRevoked(b.engine.node) || b.revocations.isRevoked(a.engine.node)) return false;
+    return a.engine.secretIds.some((id) => b.engine.secretIds.includes(id));
   }
 
   #know(writer: string, name: string): void {

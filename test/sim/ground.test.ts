@@ -179,6 +179,7 @@ describe("the simulated network", () => {
     network.addNode(alice);
     network.addNode(bob);
     const ports = { alice: network.join(alice), bob: network.join(bob) };
+    for (const name of [alice, bob]) network.open(name);
     const got: string[] = [];
     const peers: string[] = [];
     ports.bob.onFrame = (from, frame) => got.push(`${from}:${frame[0]}`);
@@ -235,6 +236,7 @@ describe("the simulated network", () => {
     const run = await connected();
     run.network.leave(alice, true);
     const next = run.network.join(alice);
+    run.network.open(alice);
     expect(run.alice.send(bob, Uint8Array.of(1))).toBe(false);
     await run.scheduler.run(30_000);
     expect(run.peers).toEqual(["alice up", "alice down", "alice up"]);
@@ -286,6 +288,7 @@ describe("the simulated network", () => {
     const twin = "alice-twin" as NodeId;
     run.network.addNode(twin, new Pause(run.scheduler), alice);
     const second = run.network.join(twin);
+    run.network.open(twin);
     await run.scheduler.run(5400);
     expect(run.peers).toEqual(["alice up", "alice down", "alice up"]);
     expect(run.alice.send(bob, Uint8Array.of(1))).toBe(false);

@@ -14,7 +14,7 @@ import type { Fault } from "./schedule.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 /** No change takes members below this: with two, one death would stop every write for the rest of the run. */
-const MEMBERS_MIN = 3;
+export const MEMBERS_MIN = 3;
 const TIMEOUT_MS = 3000;
 
 export class LayoutOperator implements Operator {

@@ -1,6 +1,7 @@
 import { ApiError } from "../../node/errors.ts";
 import { layoutOperations } from "../../node/layout-queue.ts";
 import type { GraphReader, Operations, ReadOperation, WriteOperation } from "../../node/ports.ts";
+import { revocationOperations } from "../../node/revocations.ts";
 import { conflicts, current } from "../../protocol/graph/editable.ts";
 import { strengthOf } from "../../protocol/graph/link.ts";
 import { linkId, type Memory } from "../../protocol/graph/records.ts";
@@ -83,7 +84,7 @@ const read: ReadOperation<ReadArguments, ReadAnswer> = {
   }),
 };
 
-export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read, ...layoutOperations };
+export const SIM_OPERATIONS: Operations = { put, bump, edit, delete: forget, unlearn, read, ...layoutOperations, ...revocationOperations };
 
 export function pairsOf(concepts: readonly string[]): [string, string][] {
   const sorted = [...concepts].sort();

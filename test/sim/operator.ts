@@ -5,8 +5,6 @@
 import type { SimNode } from "./federation.ts";
 import type { Fault } from "./schedule.ts";
 
-export type OperatorAction = "join" | "leave" | "drain" | "rotate" | "revoke" | "restore";
-
 export interface Operator {
   /**
    * Does one thing, through one node, as a person at a console would: it may be refused, and it may be under way when the next one begins.

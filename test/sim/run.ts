@@ -9,6 +9,7 @@ import { type RawDecay, readRawStore } from "./raw-store.ts";
 import { Rng } from "./rng.ts";
 import { drawFaults, type FaultKind, type Schedule } from "./schedule.ts";
 import { Scheduler, Storm } from "./scheduler.ts";
+import { SecretOperator, spokenWithRevoked } from "./secret-operator.ts";
 import { Steps, stepsAt } from "./steps.ts";
 import { checkAcknowledged, checkAtRest, checkStrengths, Registry } from "./store-checker.ts";
 import { Story } from "./story.ts";
@@ -85,6 +86,7 @@ class Run {
   readonly #federation: Federation;
   readonly #workload: Workload;
   readonly #operator: LayoutOperator;
+  readonly #secretOperator: SecretOperator;
   readonly #violations: Violation[] = [];
   readonly #coverage = new Coverage();
   readonly #story: Story | undefined;
@@ -99,6 +101,7 @@ class Run {
     this.#scheduler.note(`seed ${schedule.seed}: ${JSON.stringify(this.#profile)}`);
     this.#watch();
     this.#operator = new LayoutOperator(this.#scheduler, this.#rng.fork("operator"), this.#federation);
+    this.#secretOperator = new SecretOperator(this.#scheduler, this.#federation);
     const { nodes } = this.#federation;
     const doors = nodes.map((node) => this.#federation.door(node));
     this.#workload = new Workload(this.#scheduler, doors, this.#profile.workload, plan, (operation) => {
@@ -134,6 +137,8 @@ class Run {
       this.#federation.collectPaceMs = Number.POSITIVE_INFINITY;
       await this.#scheduler.run(this.#scheduler.now + FLOORS_MS);
       await this.#comeToRest();
+      this.#violations.push(...spokenWithRevoked(this.#federation).map((message) => ({ checker: "revocation", message })));
+      this.#federation.retireRevoked();
       await this.#audit();
       await this.#comeToRest(); // a delta that was on no disk yet, only in flight, was not seen to be missing the first time
       await this.#weigh();
@@ -179,7 +184,8 @@ class Run {
   }
 
   async #breakThingsFor(ms: number, phase: "birth" | "faults", disksLost: boolean): Promise<void> {
-    const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost, this.#operator);
+    const operators = { operate: this.#operator, rotate: this.#secretOperator, revoke: this.#secretOperator };
+    const faults = new Faults(this.#scheduler, this.#rng.fork(phase), this.#federation, disksLost, operators);
     faults.onBegin = (fault) => this.#coverage.faultBegins(fault);
     faults.onStrike = (node, what) => this.#coverage.strike(stepsAt(what, node.process?.engine.writer), node);
     faults.onEnd = (fault) => this.#coverage.faultEnds(fault);
@@ -197,7 +203,7 @@ class Run {
   async #comeToRest(): Promise<void> {
     const until = this.#scheduler.now + CONVERGENCE_MS;
     for (;;) {
-      const why = this.#operator.unfinished ?? unrest(this.#federation);
+      const why = this.#operator.unfinished ?? this.#secretOperator.unfinished ?? unrest(this.#federation);
       if (why === undefined) return;
       if (this.#scheduler.now >= until) {
         this.#violations.push({ checker: "liveness", message: `not at rest ${CONVERGENCE_MS} ms after everything had healed: ${why}` });
@@ -269,6 +275,7 @@ function unrest(federation: Federation): string | undefined {
   for (const node of members) {
     const standing = node.process?.engine.replica?.standing;
     if (standing !== "counting") return `${node.name} is ${standing ?? "down"}`;
+    if (node.disk.lies) return `${node.name}'s disk lies`;
     if (node.disk.busy) return `${node.name}'s disk is busy`;
     for (const [key, value] of node.disk.contents()) {
       if (key.startsWith("s/")) return `${node.name} keeps ${key}`;

@@ -4,6 +4,7 @@
  */
 import { ApiError } from "../../node/errors.ts";
 import { INTERVAL_DELTAS_MAX } from "../../protocol/limits.ts";
+import { DAMAGE_SCENARIOS } from "./damage-scenarios.ts";
 import type { SimNode } from "./federation.ts";
 import type { Violation } from "./history.ts";
 import { LAYOUT_SCENARIOS } from "./layout-scenarios.ts";
@@ -269,6 +270,7 @@ export const SCENARIOS: readonly Scenario[] = [
     },
   },
   ...LAYOUT_SCENARIOS,
+  ...DAMAGE_SCENARIOS,
   ...ROLLING_SCENARIOS,
 ];
 

@@ -52,8 +52,10 @@ export const FAULT_KINDS = [
   "lose-disk",
   "restore",
   "clone",
-  /** An operator changes the federation. */
+  /** An operator changes the federation, replaces its secret, shuts a node out. */
   "operate",
+  "rotate",
+  "revoke",
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 

@@ -148,9 +148,9 @@ export class SimDisk {
     if (this.#readsFail) throw new Error("EIO: i/o error, read");
   }
 
-  /** One bit of one stored value turns, under a running process too. @returns the key; undefined: there is nothing */
-  flip(rng: Rng): string | undefined {
-    const rows = [...this.#synced].filter(([, value]) => value.byteLength > 0);
+  /** One bit of one stored value turns, under a running process too. @param prefix of its key @returns the key; undefined: there is nothing */
+  flip(rng: Rng, prefix = ""): string | undefined {
+    const rows = [...this.#synced].filter(([name, value]) => value.byteLength > 0 && name.startsWith(prefix));
     if (rows.length === 0) return undefined;
     const [name, value] = rng.pick(rows);
     const changed = new Uint8Array(value);
@@ -189,6 +189,11 @@ export class SimDisk {
   /** Something durable is not what was written, and may be found out: flipped and not written again, or in the middle of the log. */
   get lies(): boolean {
     return this.#rotten || this.#flipped.size > 0;
+  }
+
+  /** A record of the log was dropped in silence: no row says so. */
+  get rotten(): boolean {
+    return this.#rotten;
   }
 
   /** What `cp -r` of the volume would give now. */

@@ -75,6 +75,8 @@ interface Host {
   readonly id: NodeId;
   readonly pause: Pause;
   port: SimPort | undefined;
+  /** It dials and is dialled. */
+  isOpen: boolean;
   readonly out: Map<NodeId, Wire>;
 }
 
@@ -119,6 +121,8 @@ export class SimNetwork {
   filter: ((from: NodeId, to: NodeId, frame: Uint8Array) => boolean) | undefined;
   watcher: NetworkWatcher | undefined;
   frameCount = 0;
+  /** Whether two machines that reach each other let each other in. */
+  mayMeet: (a: NodeId, b: NodeId) => boolean = () => true;
 
   constructor(scheduler: Scheduler, rng: Rng, settings: NetworkSettings) {
     this.#scheduler = scheduler;
@@ -128,7 +132,7 @@ export class SimNetwork {
 
   /** @param id under which it runs, when another machine has that name already */
   addNode(name: NodeId, pause: Pause = new Pause(this.#scheduler), id: NodeId = name): void {
-    const host: Host = { name, id, pause, port: undefined, out: new Map() };
+    const host: Host = { name, id, pause, port: undefined, isOpen: false, out: new Map() };
     for (const other of this.#hosts.values()) {
       const connection: Connection = {
         rng: this.#rng.fork(pairName(name, other.name)),
@@ -143,19 +147,25 @@ export class SimNetwork {
     this.#hosts.set(name, host);
   }
 
-  /** A process of this node starts: its port, good until `leave`. */
+  /** A process of this node starts: its port, good until `leave`. Nobody is met before `open`. */
   join(name: NodeId): Network {
     const host = this.#host(name);
     if (host.port !== undefined) throw new Error(`${name} is running already`);
     host.port = new SimPort(this, host);
-    for (const other of this.#hosts.values()) if (other !== host) this.#reconsider(host, other);
     return host.port;
+  }
+
+  open(name: NodeId): void {
+    const host = this.#host(name);
+    host.isOpen = true;
+    for (const other of this.#hosts.values()) if (other !== host) this.#reconsider(host, other);
   }
 
   /** The process is gone. @param silently the machine lost power: nobody hears of it */
   leave(name: NodeId, silently: boolean): void {
     const host = this.#host(name);
     host.port = undefined;
+    host.isOpen = false;
     for (const other of this.#hosts.values()) {
       if (other === host) continue;
       this.#wireOf(host, other).connection.seenBy.delete(name);
@@ -167,6 +177,12 @@ export class SimNetwork {
   paused(name: NodeId): void {
     const host = this.#host(name);
     for (const other of this.#hosts.values()) if (other !== host) this.#reconsider(host, other);
+  }
+
+  /** Its process wants to hear no more of a node that it does not let in any longer. */
+  disconnect(name: NodeId, id: NodeId): void {
+    const host = this.#host(name);
+    for (const other of this.#hosts.values()) if (other !== host && other.id === id) this.#reconsider(host, other, 0.5);
   }
 
   cut(from: NodeId, to: NodeId): void {
@@ -441,8 +457,8 @@ export class SimNetwork {
   }
 
   #possible(a: Host, b: Host): boolean {
-    const running = a.port !== undefined && b.port !== undefined && !a.pause.holds && !b.pause.holds;
-    return running && a.id !== b.id && !this.#wireOf(a, b).cut && !this.#wireOf(b, a).cut;
+    const running = a.isOpen && b.isOpen && !a.pause.holds && !b.pause.holds;
+    return running && a.id !== b.id && !this.#wireOf(a, b).cut && !this.#wireOf(b, a).cut && this.mayMeet(a.name, b.name);
   }
 
   #newWire(from: Host, to: Host, connection: Connection): Wire {

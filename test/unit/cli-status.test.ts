@@ -52,13 +52,14 @@ const status: FederationStatus = {
   waiting_for: [],
   consistency: "quorum",
   peers: [peer("bob"), peer("carol", { connected: false, healthy: false, latency_ms: null, behind: 1 })],
-  quorum: { available: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 },
+  quorum: { available: true, unavailable: 0, system: true, short_groups: 0, short_copies: 0, group_size: 3, quorum: 2 },
   sync_lag_seconds: 1.25,
   completeness: 0.995,
   witness: { held_deltas: 1, held_bytes: 100, waits_for: [{ name: "carol", deltas: 1 }] },
   clock_ahead_ms: 12,
   in_doubt_total: 2,
   copying: 0,
+  damaged: [],
   partitions: [
     { partition: 1, role: "replica", replicas: [], witnesses: [], frontier: {}, held_deltas: 0, fingerprint: "ab" },
     { partition: 2, role: "witness", replicas: [], witnesses: [], frontier: {}, held_deltas: 1, fingerprint: null },
@@ -82,8 +83,15 @@ Clock: 0.0 s ahead of its peers'; answered in doubt since the start: 2.`);
 });
 
 test("a lost quorum and short groups are said in words", () => {
-  const drawn = drawStatus({ ...status, quorum: { available: false, short_groups: 256, short_copies: 0, group_size: 2, quorum: 2 } });
-  expect(drawn).toContain("Quorum is NOT available; 256 partitions with a short group.");
+  const drawn = drawStatus({
+    ...status,
+    quorum: { available: false, unavailable: 256, system: false, short_groups: 256, short_copies: 0, group_size: 2, quorum: 2 },
+  });
+  expect(drawn).toContain(
+    "Quorum is NOT available for 256 of 256 partitions, nor for changes of keys and the layout; 256 partitions with a short group.",
+  );
+  const halved = { ...status.quorum, available: false, unavailable: 0, system: false };
+  expect(drawStatus({ ...status, quorum: halved })).toContain("Quorum is NOT available for changes of keys and the layout.");
 });
 
 test("what moves, what conflicts and what does not count yet is said", () => {
@@ -93,12 +101,13 @@ test("what moves, what conflicts and what does not count yet is said", () => {
     layout: { ...status.layout!, version: 3, phase: "joint" },
     moving: { phase: "joint", change: "c", partitions_total: 257, partitions_left: 17, members: [{ name: "dave", partitions_left: 17 }] },
     conflict: { peer: "12D3", version: 3 },
-    quorum: { available: false, short_groups: 0, short_copies: 2, group_size: 3, quorum: 2 },
+    quorum: { available: false, unavailable: 130, system: true, short_groups: 0, short_copies: 2, group_size: 3, quorum: 2 },
     completeness: 0.99999,
     copying: 1,
     peers: [peer("bob", { counts: false })],
   });
   expect(drawn).toContain("layout 3 (joint)");
+  expect(drawn).toContain("Quorum is NOT available for 130 of 256 partitions; 2 partitions short of copies.");
   expect(drawn).toContain("this node, refilling");
   expect(drawn).toContain("healthy, does not count yet");
   expect(drawn).toContain("Layout 3 is joint: 240 of 257 partitions are with the owners to come.");
@@ -106,6 +115,23 @@ test("what moves, what conflicts and what does not count yet is said", () => {
   expect(drawn).toContain("2 partitions short of copies");
   expect(drawn).toContain("99.99 % of what is known is here");
   expect(drawn).toContain("1 partition on the way here.");
+});
+
+test("damaged copies are named, by what is done about them", () => {
+  const drawn = drawStatus({
+    ...status,
+    damaged: [
+      { partition: 3, role: "replica", state: "copying" },
+      { partition: 4, role: "witness", state: "waiting" },
+      { partition: 9, role: "replica", state: "waiting" },
+      { partition: 256, role: "replica", state: "only_copy" },
+    ],
+  });
+  expect(drawn.split("\n").filter((line) => line.startsWith("DAMAGED"))).toEqual([
+    "DAMAGED copies of partitions on this disk: 3 (replica); a whole one is on its way from another replica.",
+    "DAMAGED copies of partitions on this disk: 4 (witness), 9 (replica); none that holds all of it can be had yet, see the runbook.",
+    "DAMAGED copies of partitions on this disk: 256 (replica); there is no other: what cannot be read of them is lost.",
+  ]);
 });
 
 test("a node that waits for layout 1 names whom it waits for", () => {

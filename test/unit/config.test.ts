@@ -6,6 +6,7 @@ import { isLoopback, loadConfig, parseConfig } from "../../node/config.ts";
 import { configTableMarkdown, SETTINGS } from "../../node/config-table.ts";
 import { nearestName } from "../../node/config-values.ts";
 import { parsePeerAddress } from "../../node/net/addresses.ts";
+import { ADDRESS_MAX_CHARS, CARD_ADDRESSES_MAX } from "../../protocol/limits.ts";
 
 const SECRET = "correct horse battery staple";
 
@@ -231,6 +232,26 @@ describe("faults", () => {
       { FEDERATION_SECRET: SECRET, FEDERATION_ADVERTISE: "/dns4/bob/tcp/443/tls" },
       "FEDERATION_ADVERTISE",
     ],
+    [
+      "a path without a WebSocket",
+      { FEDERATION_SECRET: SECRET, FEDERATION_ADVERTISE: "/dns4/bob/tcp/443/http-path/bob,/dns4/bob/tcp/443/tls/ws/http-path/a" },
+      "Item 1 of FEDERATION_ADVERTISE",
+    ],
+    [
+      "a path that leads elsewhere",
+      { FEDERATION_SECRET: SECRET, FEDERATION_PEERS: "/dns4/bob/tcp/443/tls/ws/http-path/a%2F..%2Fb" },
+      "FEDERATION_PEERS",
+    ],
+    [
+      "an address to advertise that no peer takes",
+      { FEDERATION_SECRET: SECRET, FEDERATION_ADVERTISE: `/dns4/bob/tcp/443/tls/ws/http-path/${"b".repeat(ADDRESS_MAX_CHARS - 16 - 34)}` },
+      "241 characters and may have at most 240",
+    ],
+    [
+      "more addresses to advertise than others pass on",
+      { FEDERATION_SECRET: SECRET, FEDERATION_ADVERTISE: Array.from({ length: CARD_ADDRESSES_MAX + 1 }, (_, i) => `bob-${i}`).join() },
+      "at most 8",
+    ],
     ["a peer that is no address", { FEDERATION_SECRET: SECRET, FEDERATION_PEERS: "bob:8421,http://carol" }, "Item 2 of FEDERATION_PEERS"],
     ["decay and rate that contradict each other", { CONTINUUM_RESONANCE_DECAY: "0.9", CONTINUUM_HEBBIAN_RATE: "0.15" }, "contradict each other"],
     [
@@ -247,7 +268,8 @@ describe("faults", () => {
   });
 
   it("take addresses of every form that can be dialled", () => {
-    const peers = "bob,bob:8421,10.0.0.2,[fd00::2]:8421,/ip4/10.0.0.2/tcp/8421,/ip4/127.0.0.1/tcp/9001/ws,/dns4/bob.example.org/tcp/443/tls/ws";
+    const peers =
+      "bob,bob:8421,10.0.0.2,[fd00::2]:8421,/ip4/10.0.0.2/tcp/8421,/ip4/127.0.0.1/tcp/9001/ws,/dns4/bob.example.org/tcp/443/tls/ws,/dns4/example.org/tcp/443/tls/ws/http-path/east%2Fbob";
     const built = parseConfig({ env: { FEDERATION_SECRET: SECRET, FEDERATION_PEERS: peers, FEDERATION_ADVERTISE: peers }, hostname: "alice" });
     expect(built.faults).toEqual([]);
     expect(built.config?.federationPeers).toEqual(peers.split(","));
@@ -319,6 +341,12 @@ describe("warnings", () => {
       "DATABASE_URL (the environment) is no longer used: memory is kept in LevelDB under DATA_DIR, no database server is needed.",
     ]);
     expect(warnings({ CONTINUUM_ENABLE_FEDERATION: "true" })[0]).toMatch(/no longer used: features are always there/);
+  });
+
+  it("say when a node has nobody to form a federation with and nobody to ask, and not when it is there to join one", () => {
+    expect(warnings({ FEDERATION_SECRET: SECRET })).toEqual([expect.stringContaining("waits until another dials it")]);
+    expect(warnings({ FEDERATION_SECRET: SECRET, FEDERATION_PEERS: "bob", FEDERATION_AUTO_JOIN: "true" })).toEqual([]);
+    expect(warnings({ FEDERATION_SECRET: SECRET, FEDERATION_FIRST_MEMBERS: "alice" })).toEqual([]);
   });
 
   it("say that a name of a later version does nothing yet", () => {

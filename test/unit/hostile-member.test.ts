@@ -136,7 +136,12 @@ describe("a member that writes into the federation's own records what is none", 
     node = await WiredNode.start();
     const stream = new Stream(bob.writer, SYSTEM_PARTITION);
     const fields = { [hash]: text, x: text };
-    send(stream.next({ tenant: SYSTEM_TENANT, entries: ["keys", "tenants", "layout-changes"].map((id) => ({ op: "register", id, fields })) }));
+    send(
+      stream.next({
+        tenant: SYSTEM_TENANT,
+        entries: ["keys", "tenants", "layout-changes", "revoked-nodes"].map((id) => ({ op: "register", id, fields })),
+      }),
+    );
     await node.settle();
     await new Promise((done) => setTimeout(done, 150)); // the layout's changes are looked at every 50 ms
     expect(died()).toBeUndefined();
@@ -144,6 +149,7 @@ describe("a member that writes into the federation's own records what is none", 
     const { key } = await ask<{ key: Parameters<typeof isUsable>[0] | null }>("find_key", { hash });
     expect(key === null || !isUsable(key, 0)).toBe(true);
     expect(await ask<{ changes: object[] }>("layout.changes")).toEqual({ changes: [] });
+    expect(await ask<{ revoked: object[] }>("list_revoked_nodes")).toEqual({ revoked: [] });
     for (const operation of ["list_keys", "list_tenants"]) expect(await ask(operation)).toHaveProperty("total");
     await node.stop();
   });
@@ -211,7 +217,15 @@ describe("peers whose frames keep to no order: forged, repeated, foreign, before
                 { type: "ask", id: at, partition: PARTITION, frontier: [[writer, seq]] },
                 { type: "want", partition: PARTITION, writer, from: seq, to: numbers[at % numbers.length]! },
                 { type: "digest", digest: "h".repeat(43), reply: at % 2 === 0 },
-                { type: "report", id: what, part: at % 3, parts: 3, heads, marks: [{ ...heads[0]!, keptFrom: seq }] },
+                {
+                  type: "report",
+                  id: what,
+                  part: at % 3,
+                  parts: 3,
+                  heads,
+                  marks: [{ ...heads[0]!, keptFrom: seq }],
+                  damaged: at % 2 === 0 ? [] : [PARTITION],
+                },
                 { type: "ready", partitions: [PARTITION, PARTITION] },
                 { type: "snapshot-want", partition: PARTITION, id: at, after: new Uint8Array(at % 300) },
                 { type: "snapshot-part", partition: PARTITION, id: at, frontier: heads, rows: [], last: true, refused: "" },

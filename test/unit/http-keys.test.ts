@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { acceptsArguments } from "../../node/arguments.ts";
 import { ApiError } from "../../node/errors.ts";
 import { ensureAdminKey } from "../../node/first-key.ts";
 import type { KeyFacts } from "../../node/keys.ts";
+import type { Call } from "../../node/ports.ts";
 import { type Api, createApi } from "./http-api.ts";
 import { TableRouter, TestSystem } from "./http-router.ts";
 
@@ -16,6 +18,16 @@ async function createKey(api: Api, body: object, headers: Record<string, string>
 async function status(api: Api, key: string | undefined, url = "/v1/stats", headers: Record<string, string> = {}): Promise<number> {
   return (await api.call("GET", url, { headers: { ...(key === undefined ? {} : { "x-api-key": key }), ...headers } })).status;
 }
+
+const KNOWN = {
+  id: "key_1",
+  tenant_id: "bob",
+  name: "",
+  scope: "tenant",
+  created_at: "2026-11-21T12:00:00Z",
+  expires_at: null,
+  revoked_at: null,
+};
 
 describe("keys on", () => {
   it("refuses callers without a key, and says how to send one", async () => {
@@ -131,22 +143,13 @@ describe("keys on", () => {
   });
 
   it("serves a known key at one only while no majority can be asked, says so, and stops 30 s after the last one answered", async () => {
-    const known = {
-      id: "key_1",
-      tenant_id: "bob",
-      name: "",
-      scope: "tenant",
-      created_at: "2026-11-21T12:00:00Z",
-      expires_at: null,
-      revoked_at: null,
-    };
     let isCut = false;
     const api = await createApi({
       config: CLOSED,
       answers: {
         find_key: (_args, call) => {
           if (isCut && call.level === "quorum") throw new ApiError("no_quorum", "Two of three are away.");
-          return { key: known };
+          return { key: KNOWN };
         },
       },
     });
@@ -159,10 +162,49 @@ describe("keys on", () => {
     expect([one.status, one.headers["x-continuum-key-unconfirmed"]]).toEqual([200, "true"]);
     for (const level of ["quorum", "all"]) expect((await get(`/v1/stats?consistency=${level}`)).json).toMatchObject({ code: "no_quorum" });
     api.system.ms += 401;
-    expect((await get("/v1/stats?consistency=one")).status).toBe(503);
+    expect((await get("/v1/stats?consistency=one")).json).toMatchObject({
+      code: "no_quorum",
+      detail: expect.stringMatching(/your API key still holds/),
+    });
     isCut = false;
     const healed = await get("/v1/stats?consistency=quorum");
     expect([healed.status, healed.headers["x-continuum-key-unconfirmed"]]).toEqual([200, undefined]);
+  });
+
+  it("serves a known key so also on a node that nobody had asked with one before it was cut off", async () => {
+    let isCut = false;
+    const answers = {
+      find_key: ({ hash }: Record<string, unknown>, call: Call) => {
+        if (isCut && call.level === "quorum") throw new ApiError("no_quorum", "Two of three are away.");
+        return { key: hash === "0".repeat(64) ? null : KNOWN };
+      },
+    };
+    const api = await createApi({ config: CLOSED, answers });
+    await api.app.listen({ host: "127.0.0.1", port: 0 });
+    const status = async () => (await api.call("GET", "/v1/stats?consistency=one", { headers: { "x-api-key": `cm_${"a".repeat(43)}` } })).status;
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    try {
+      for (let second = 0; second < 60; second++) {
+        api.system.pass(1000);
+        await turn();
+      }
+      const looks = api.router.of("find_key");
+      expect(looks).toHaveLength(7);
+      // As they are forwarded by a node that holds no key.
+      for (const { args } of looks) expect(acceptsArguments("find_key", args)).toBe(true);
+      isCut = true;
+      api.system.pass(15_000);
+      await turn();
+      expect(await status()).toBe(200);
+      api.system.pass(16_000);
+      await turn();
+      expect(await status()).toBe(503);
+    } finally {
+      await api.app.close();
+    }
+    const looked = api.router.of("find_key").length;
+    api.system.pass(60_000);
+    expect(api.router.of("find_key")).toHaveLength(looked);
   });
 
   it("says 503 and not 401 when the barrier cannot be formed", async () => {

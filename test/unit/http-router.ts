@@ -96,6 +96,7 @@ function readerOf(records: ReadonlyMap<string, RegisterRecord>): GraphReader {
 export class TestSystem implements System {
   ms = Date.parse("2026-11-21T12:00:00Z");
   #count = 0;
+  readonly #timers = new Set<{ readonly at: number; readonly run: () => void }>();
   now(): number {
     return this.ms;
   }
@@ -112,7 +113,21 @@ export class TestSystem implements System {
   random(): number {
     return 0.5;
   }
-  after(): () => void {
-    return () => {};
+  after(ms: number, run: () => void): () => void {
+    const timer = { at: this.ms + ms, run };
+    this.#timers.add(timer);
+    return () => void this.#timers.delete(timer);
+  }
+  /** Time goes by, and what falls due in it is done. */
+  pass(ms: number): void {
+    const end = this.ms + ms;
+    for (;;) {
+      const [next] = [...this.#timers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
+      if (next === undefined) break;
+      this.#timers.delete(next);
+      this.ms = Math.max(this.ms, next.at);
+      next.run();
+    }
+    this.ms = end;
   }
 }

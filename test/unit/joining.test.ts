@@ -6,6 +6,7 @@ import { Engines } from "./engine-world.ts";
 
 const MEMBERS = ["alice", "bob", "carol"] as const;
 const ASK_MS = 3000;
+const MINUTE = 60_000;
 
 let engines: Engines;
 afterEach(() => engines.stop());
@@ -21,6 +22,10 @@ const asked = () => {
   const { store, engine } = engines.at("alice");
   return changesOf(store.stagedReader(SYSTEM_TENANT, engine.layout!));
 };
+const connect = (...pairs: readonly (readonly [string, string])[]) => {
+  for (const [one, other] of pairs) engines.connect(one, other);
+};
+const complaints = () => engines.at("dave").logged.filter((line) => line.includes("does not ask to be a member yet"));
 const becomes = (...names: string[]) => engines.pass(60_000, () => members()?.join() === names.join());
 
 describe("a node that no layout lists", () => {
@@ -49,16 +54,23 @@ describe("a node that no layout lists", () => {
     expect(await becomes("alice", "bob", "carol", "dave")).toBe(true);
   }, 60_000);
 
-  it("asks through whichever member it reaches", async () => {
+  it("asks through whichever members it reaches, if they are most and the others do not appear within a minute", async () => {
     engines = await Engines.of(MEMBERS, { dave: { autoJoin: true } });
-    for (const [one, other] of [
-      ["alice", "bob"],
-      ["alice", "carol"],
-      ["bob", "carol"],
-      ["carol", "dave"],
-    ] as const)
-      engines.connect(one, other);
-    expect(await engines.pass(30_000, () => asked().length > 0)).toBe(true);
+    connect(["alice", "bob"], ["alice", "carol"], ["bob", "carol"], ["carol", "dave"], ["bob", "dave"]);
+    await engines.pass(60_000);
+    expect(asked()).toEqual([]);
+    expect(complaints()).toEqual([expect.stringMatching(/not connected with alice of 3 members: it waits 60 s.*FEDERATION_ADVERTISE/)]);
+    expect(await engines.pass(10_000, () => asked().length > 0)).toBe(true);
+  }, 60_000);
+
+  it("does not ask while it reaches one of three: behind one address for all of them it would take what the other two could not write any more", async () => {
+    engines = await Engines.of(MEMBERS, { dave: { autoJoin: true } });
+    connect(["alice", "bob"], ["alice", "carol"], ["bob", "carol"], ["carol", "dave"]);
+    await engines.pass(2 * MINUTE);
+    expect(asked()).toEqual([]);
+    expect(complaints()).toEqual([expect.stringMatching(/not connected with alice, bob of 3 members: a majority is needed/)]);
+    connect(["alice", "dave"], ["bob", "dave"]);
+    expect(await becomes("alice", "bob", "carol", "dave")).toBe(true);
   }, 60_000);
 
   it("does not ask under the name of a member: that is another node, and its operator is told what to do", async () => {

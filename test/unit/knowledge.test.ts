@@ -55,6 +55,25 @@ describe("what a member told", () => {
     expect([...knowledge.of(bob.writer, "marks", PARTITION)]).toEqual([]);
   });
 
+  it("counts for nothing where its copy is damaged, and is remembered and worth asking for all the same", () => {
+    const knowledge = new Knowledge();
+    knowledge.report(bob.writer, part(1, 0, 1, [head(3)], [mark(2, 1)]));
+    knowledge.learn(bob.writer, "heads", head(3));
+    knowledge.learn(bob.writer, "marks", head(2));
+    knowledge.damaged(bob.writer, [PARTITION]);
+    for (const kind of ["heads", "marks"] as const) expect(knowledge.held(bob.writer, kind, PARTITION, alice.writer)).toBe(0);
+    expect(knowledge.head(bob.writer, "heads", PARTITION, alice.writer)).toBeUndefined();
+    expect([...knowledge.damagedOf(bob.writer)]).toEqual([PARTITION]);
+    expect(knowledge.of(bob.writer, "heads", PARTITION).get(alice.writer)?.seq).toBe(3);
+    expect(knowledge.all(bob.writer, "heads")).toEqual([head(3)]);
+    expect(knowledge.base(bob.writer)?.heads.get(PARTITION)?.get(alice.writer)?.seq).toBe(3);
+    knowledge.damaged(bob.writer, []);
+    expect(knowledge.held(bob.writer, "heads", PARTITION, alice.writer)).toBe(3);
+    knowledge.damaged(bob.writer, [PARTITION]);
+    knowledge.forget();
+    expect([...knowledge.damagedOf(bob.writer)]).toEqual([]);
+  });
+
   it("has another revision exactly when something was learnt", () => {
     const knowledge = new Knowledge();
     const revisions: number[] = [knowledge.revision(bob.writer)];

@@ -101,6 +101,15 @@ it("a member that cannot be one is refused at the door", async () => {
   expect(all()).toEqual([]);
 });
 
+it("a revoked node is not asked for, until it is readmitted", async () => {
+  const { alice, ask, refusal } = await alone();
+  await engines.answer(alice.run("revoke_node", { node, name, secrets: [] }));
+  expect(await refusal(add)).toMatchObject({ code: "conflict", message: expect.stringContaining("readmit") });
+  expect((await ask(zone("z"))).outcome).toBe("waiting");
+  await engines.answer(alice.run("readmit_node", { node }));
+  expect((await ask(add)).outcome).toBe("waiting");
+});
+
 it("what came of a change is written once, with the reason and the time, and it waits no more", async () => {
   const { ask, queue, all } = await alone();
   const asked = await ask(add);
@@ -114,14 +123,17 @@ it("what came of a change is written once, with the reason and the time, and it 
   expect(all()).toHaveLength(1);
 });
 
-it("what came of a change is written at the next look when it could not be written at once", async () => {
+it("what came of a change is written at a later look when it could not be written at once, and said if not at the next", async () => {
   const { ask, options, all, warned } = await alone();
   const asked = await ask(add);
-  let refusals = 1;
+  let refusals = 2;
   const queue = new LayoutQueue({
     ...options,
     run: (...asked) => (refusals-- > 0 ? Promise.reject(new Error("no quorum")) : options.run(...asked)),
   });
+  queue.finish(asked.id, "done", "");
+  await engines.pass(50);
+  expect(warned).toEqual([]);
   queue.finish(asked.id, "done", "");
   await engines.pass(50);
   expect(warned).toEqual([expect.stringMatching(/could not be written/)]);

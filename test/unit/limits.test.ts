@@ -47,6 +47,7 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   WEBSOCKET_MESSAGE_MAX_BYTES: "test/contract/net-ingress.test.ts",
   KNOWN_NODES_MAX: "test/unit/net-addresses.test.ts",
   CARDS_A_FRAME_MAX: "test/unit/net-frames.test.ts",
+  ADDRESS_MAX_CHARS: "test/unit/net-frames.test.ts",
   CARD_ADDRESSES_MAX: "test/unit/net-frames.test.ts",
   CARDS_FRAME_MAX_BYTES: "test/unit/net-frames.test.ts",
   INTERVAL_DELTAS_MAX: "test/unit/message.test.ts",

@@ -4,7 +4,7 @@ import { changesOf } from "../../node/layout-queue.ts";
 import { Links, type PeerInfo, type Versions } from "../../node/links.ts";
 import { encodeWire } from "../../protocol/codec.ts";
 import { encodeFrame, type VerifiedMessage } from "../../protocol/frame.ts";
-import { type Incarnation, type NodeId, SYSTEM_TENANT, type WriterId } from "../../protocol/ids.ts";
+import { type FederationId, type Incarnation, type NodeId, SYSTEM_TENANT, type WriterId } from "../../protocol/ids.ts";
 import { layoutTag } from "../../protocol/layout.ts";
 import type { Message, MessageOf } from "../../protocol/message.ts";
 import { HELLO_VERSION, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN } from "../../protocol/version.ts";
@@ -26,7 +26,13 @@ class End {
   readonly warned: object[] = [];
   readonly counted: string[] = [];
 
-  constructor(name: string, versions: Versions, incarnation = "0a".repeat(16) as Incarnation, wire = new Wire(`node-of-${name}` as NodeId)) {
+  constructor(
+    name: string,
+    versions: Versions,
+    incarnation = "0a".repeat(16) as Incarnation,
+    wire = new Wire(`node-of-${name}` as NodeId),
+    federation: FederationId = FEDERATION,
+  ) {
     this.wire = wire;
     this.incarnation = incarnation;
     const silent = () => undefined;
@@ -34,7 +40,7 @@ class End {
       network: this.wire,
       keyring,
       self: { name, incarnation, writer: this.writer, zone: "z" },
-      federation: () => ({ federation: FEDERATION, layoutVersion: LAYOUT.version, layoutTag: layoutTag(LAYOUT) }),
+      federation: () => ({ federation, layoutVersion: LAYOUT.version, layoutTag: layoutTag(LAYOUT) }),
       versions,
       meter: { count: (_name, _value, label) => void this.counted.push(label ?? ""), observe: silent },
       log: { debug: silent, info: silent, error: silent, warn: (facts) => void this.warned.push(facts) },
@@ -172,8 +178,30 @@ describe("a frame", () => {
     await settled();
     expect([alice.messages, alice.warned]).toMatchObject([
       [],
-      [{ code: "FOREIGN", detail: expect.stringMatching(/continuum export FILE.*continuum layout add.*continuum import FILE/) }],
+      [
+        {
+          code: "FOREIGN",
+          federation: foreign.federation,
+          detail: expect.stringMatching(/GET \/v1\/memories.*FEDERATION_AUTO_JOIN=true.*POST \/v1\/memories\/batch/),
+        },
+      ],
     ]);
+  });
+
+  it("of another federation that has formed is no peer on either side, and both can say why", async () => {
+    const [alice, bob] = [new End("alice", ALL), new End("bob", ALL, undefined, undefined, "ab".repeat(16) as FederationId)];
+    alice.wire.join(bob.wire);
+    await settled();
+    for (const [end, other] of [
+      [alice, bob],
+      [bob, alice],
+    ] as const) {
+      expect(end.peers).toEqual([]);
+      expect(end.warned).toMatchObject([{ code: "FOREIGN", name: other === bob ? "bob" : "alice" }]);
+      expect(end.links.whyNoPeer(other.id)).toMatch(/belongs to another federation/);
+    }
+    alice.wire.cut(bob.wire);
+    expect(alice.links.whyNoPeer(bob.id)).toBeUndefined();
   });
 });
 

@@ -5,7 +5,7 @@
  */
 import { HLC_ZERO, type Hlc, laterHlc } from "../../protocol/clock.ts";
 import type { Delta } from "../../protocol/delta.ts";
-import type { Batch, Effect, Proposal } from "../../protocol/effects.ts";
+import type { Batch, DamagedCopy, Effect, Proposal } from "../../protocol/effects.ts";
 import { encodeFrame, openFrame } from "../../protocol/frame.ts";
 import type { StreamHead } from "../../protocol/frontier.ts";
 import type { Level, NodeId, Partition, WriterId } from "../../protocol/ids.ts";
@@ -34,6 +34,9 @@ export class Disk extends StateInMemory {
   readonly givenUp = new Map<Partition, number>();
   highWater: Hlc = HLC_ZERO;
   hasCounted = false;
+  damaged: readonly DamagedCopy[] = [];
+  /** Rows of the log that cannot be read any more, as `writer/seq`. */
+  readonly rotten = new Set<string>();
   /** Bytes it keeps sealed of partitions that a test does not look at. */
   sealedElsewhere = 0;
   #flushed = 0;
@@ -75,7 +78,7 @@ export class Disk extends StateInMemory {
 
   interval(partition: Partition, writer: WriterId, from: number, to: number, sealed: boolean): Envelope[] {
     const envelopes: Envelope[] = [];
-    for (let seq = from; seq <= to; seq++) {
+    for (let seq = from; seq <= to && !this.rotten.has(`${writer}/${seq}`); seq++) {
       const delta = this.delta(partition, writer, seq);
       const envelope = sealed ? this.#sealed.get(`${partition}/${writer}`)?.get(seq) : delta === undefined ? undefined : seal(delta);
       if (envelope !== undefined) envelopes.push(envelope);
@@ -88,8 +91,10 @@ export class Disk extends StateInMemory {
     return this.staged.flatMap((batch) => (batch.type === "delta" && batch.delta.header.partition === partition ? [batch.delta] : []));
   }
 
-  /** Takes a whole copy; it is on disk at once. */
-  copyOf(other: Disk, partition: Partition): StreamHead[] {
+  /** Takes a whole copy; it is on disk at once. @returns undefined: it lacks something that is held here, and everything stays */
+  copyOf(other: Disk, partition: Partition): StreamHead[] | undefined {
+    const holds = (head: StreamHead): boolean => (other.durable.heads.get(`${partition}/${head.writer}`)?.seq ?? 0) >= head.seq;
+    if (!this.heads("heads", partition).every(holds)) return undefined;
     for (const delta of other.log(partition)) this.take(delta);
     this.flush();
     return this.heads("heads", partition);
@@ -150,6 +155,7 @@ export class Site {
       startAt: (at) => (at > disk.starts.length ? null : disk.starts[at - 1]),
       toldBefore: (other) => disk.told.get(other),
       ownSeqGivenUp: (partition) => disk.givenUp.get(partition) ?? 0,
+      damaged: disk.damaged,
       hasCounted: disk.hasCounted,
       strictStart: this.#options.strictStart ?? false,
       secrets: ["a-secret"],
@@ -294,6 +300,13 @@ export class World {
     this.do(site, site.replica.read({ request, partition, level, deadline: this.now + 100_000 }, this.now));
   }
 
+  /** Somebody finds that rows of this copy are not what was written. */
+  damage(name: string, partition: Partition, kind: Kind): void {
+    const site = this.at(name);
+    this.do(site, site.replica.damaged(partition, kind, this.now));
+    this.settle();
+  }
+
   /** Time goes by, and everything keeps up with it. */
   pass(ms: number): void {
     this.settle();
@@ -388,7 +401,8 @@ export class World {
         this.do(at, at.replica.dropped(effect.partition, effect.kind, this.now));
       });
       if (!this.dropsAreSlow) this.finishDrops();
-    }
+    } else if (effect.type === "damaged") at.disk.damaged = effect.copies;
+    else if (effect.type === "keep") this.do(at, at.replica.kept(effect.partition, this.now));
   }
 
   #send(from: Site, node: NodeId, message: Message): void {

@@ -171,7 +171,10 @@ describe("what is unreachable", () => {
 
   it("counts nobody who is connected and does not count yet", () => {
     const members = membership(LAYOUT, [bob, carol]);
-    expect(members.unreachable(PARTITION, "quorum", () => false)).toMatch(/bob, carol/);
+    expect(members.unreachable(PARTITION, "quorum", () => false)).toMatch(/; connected and not counting yet: bob, carol\. Nothing/);
+    expect(membership(LAYOUT, [carol]).unreachable(PARTITION, "quorum", () => false)).toMatch(
+      /; not connected: bob; connected and not counting yet: carol\. Nothing/,
+    );
     expect(members.unreachable(PARTITION, "quorum", (writer) => writer === carol.writer)).toBeUndefined();
   });
 

@@ -43,11 +43,13 @@ describe("messages", () => {
     [{ keyword: "is" }, 5],
     [{ keyword: "absent" }, 0],
     [{}, 10],
-  ])("are found by %j: %i", async (args, total) => {
+  ])("are listed and found by %j: %i", async (args, total) => {
     const memory = await withTalk();
-    const answer = memory.read<MessagesAnswer>("search_messages", { limit: 2, ...args });
-    expect(answer.total).toBe(total);
-    expect(answer.messages).toHaveLength(Math.min(2, total));
+    for (const operation of ["messages", "search_messages"]) {
+      const answer = memory.read<MessagesAnswer>(operation, { limit: 2, ...args });
+      expect(answer.total).toBe(total);
+      expect(answer.messages).toHaveLength(Math.min(2, total));
+    }
   });
 });
 

@@ -96,7 +96,15 @@ const someMessage: fc.Arbitrary<Message> = fc.oneof(
       own: someHeads,
     }),
   ),
-  inParts(fc.record({ type: fc.constant("report" as const), id: someCount, heads: someHeads, marks: someMarks })),
+  inParts(
+    fc.record({
+      type: fc.constant("report" as const),
+      id: someCount,
+      heads: someHeads,
+      marks: someMarks,
+      damaged: fc.array(somePartition, { maxLength: 257 }),
+    }),
+  ),
   fc.record({ type: fc.constant("vote" as const), bytes: someBytes }),
   fc.record({ type: fc.constant("ready" as const), partitions: fc.array(somePartition, { maxLength: 257 }) }),
   fc.record({ type: fc.constant("snapshot-want" as const), partition: somePartition, id: someCount, after: someBytes }),
@@ -228,8 +236,8 @@ describe("the bounds of a message", () => {
       [head, (list) => [15, 0, 1, null, 0, list, [], []]],
       [head, (list) => [15, 0, 1, null, 0, [], list, []]],
       [head, (list) => [15, 0, 1, null, 0, [], [], list]],
-      [head, (list) => [16, 1, 0, 1, list, []]],
-      [kept, (list) => [16, 1, 0, 1, [], list]],
+      [head, (list) => [16, 1, 0, 1, list, [], []]],
+      [kept, (list) => [16, 1, 0, 1, [], list, []]],
       [head, (list) => [20, 0, 1, list, [], true, 0]],
     ];
     for (const [one, wire] of lists) {
@@ -241,7 +249,7 @@ describe("the bounds of a message", () => {
   it("lets a report and a comparison have REPORT_PARTS_MAX parts and refuses one more, and a part beyond their own count", () => {
     for (const wire of [
       (part: number, parts: number): Wire => [15, part, parts, null, 0, [], [], []],
-      (part: number, parts: number): Wire => [16, 1, part, parts, [], []],
+      (part: number, parts: number): Wire => [16, 1, part, parts, [], [], []],
     ]) {
       expect(codeOf(() => messageFromWire(wire(REPORT_PARTS_MAX - 1, REPORT_PARTS_MAX)))).toBe("nothing thrown");
       expect(codeOf(() => messageFromWire(wire(0, REPORT_PARTS_MAX + 1)))).toBe("TOO_LARGE");

@@ -37,6 +37,7 @@ describe("metrics", () => {
       "continuum_federation_partitions_not_handed_over 0",
       "continuum_federation_layout_conflict 0",
       "continuum_federation_short_copies 0",
+      "continuum_damaged_copies 0",
       "continuum_federation_witness_held_deltas 0",
       "continuum_federation_clock_ahead_seconds 0",
       "continuum_federation_in_doubt_total 0",

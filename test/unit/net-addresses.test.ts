@@ -1,6 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { AddressBook } from "../../node/net/address-book.ts";
-import { announceable, isDialable, parsePeerAddress, type Resolver, resolvePeerAddress, webSocketTarget } from "../../node/net/addresses.ts";
+import {
+  announceable,
+  isDialable,
+  parsePeerAddress,
+  type Resolver,
+  resolvePeerAddress,
+  webSocketTarget,
+  withoutPeerId,
+} from "../../node/net/addresses.ts";
 import { Cards } from "../../node/net/cards.ts";
 import type { System } from "../../node/ports.ts";
 import { system as realSystem } from "../../node/system.ts";
@@ -21,6 +29,11 @@ describe("what people write as a peer address", () => {
     ["/ip4/10.0.0.3/tcp/8421", { kind: "multiaddr", address: "/ip4/10.0.0.3/tcp/8421" }],
     ["/ip4/127.0.0.1/tcp/9001/ws", { kind: "multiaddr", address: "/ip4/127.0.0.1/tcp/9001/ws" }],
     ["/dns4/memory.example.org/tcp/443/tls/ws", { kind: "multiaddr", address: "/dns4/memory.example.org/tcp/443/tls/ws" }],
+    [
+      "/dns4/memory.example.org/tcp/443/tls/ws/http-path/node-2",
+      { kind: "multiaddr", address: "/dns4/memory.example.org/tcp/443/tls/ws/http-path/node-2" },
+    ],
+    ["/ip4/10.0.0.9/tcp/80/ws/http-path/east%2Fp2p", { kind: "multiaddr", address: "/ip4/10.0.0.9/tcp/80/ws/http-path/east%2Fp2p" }],
     ["/dns4/memory.example.org/tcp/443/wss", { kind: "multiaddr", address: "/dns4/memory.example.org/tcp/443/tls/ws" }],
   ])("reads %s", (text, expected) => {
     expect(parsePeerAddress(text, 8421)).toEqual(expected);
@@ -38,6 +51,8 @@ describe("what people write as a peer address", () => {
     "/ip4/10.0.0.3/tcp/8421/tls",
     "/dns4/memory.example.org/tcp/443/ws/tls",
     "/dns4/memory.example.org/tcp/443/tls/ws/p2p-circuit",
+    "/dns4/memory.example.org/tcp/443/http-path/node-2",
+    "/dns4/memory.example.org/tcp/443/ws/http-path/",
     "https://memory.example.org",
     "/nonsense",
     "[fd00::3",
@@ -74,13 +89,18 @@ describe("what people write as a peer address", () => {
 
   it("dials nothing that a peer invents but a host with a TCP port, with WebSocket or without", () => {
     for (const good of ["/dns4/node-2/tcp/8421", "/ip4/10.0.0.1/tcp/1/ws", "/dns4/memory.example.org/tcp/443/tls/ws"])
-      expect(isDialable(good)).toBe(true);
+      for (const path of good.endsWith("ws") ? ["", "/http-path/node-2", "/http-path/east%2Fnode-2", "/http-path/p2p"] : [""])
+        expect(isDialable(good + path)).toBe(true);
     for (const bad of [
       "/unix/run%2Fdocker.sock",
       "/ip4/10.0.0.1/udp/1",
       "/ip4/10.0.0.1/tcp/1/tls",
       "/ip4/10.0.0.1/tcp/1/http",
       "/dns4/a/tcp/443/tls/http-path/admin/ws",
+      "/dns4/a/tcp/443/http-path/admin",
+      ...["..", "a%2F..%2Fadmin", "a%3Fdelete%3D1", "a%23b", "a%0D%0AX-Evil: 1", "a%20b", "%2Fa", "a%2F", "%C3%A4"].map(
+        (path) => `/dns4/a/tcp/443/tls/ws/http-path/${path}`,
+      ),
       "/ip4/10.0.0.1/tcp/1/p2p/12D3KooWScJw6cSZx6ysNZB5Jt9QpdqJ2av6XLVndLxZdtesjT2u",
       "/ip4/10.0.0.1",
       "nonsense",
@@ -94,7 +114,16 @@ describe("what people write as a peer address", () => {
     expect(webSocketTarget("/ip6/fd00::1/tcp/80/ws")).toEqual({ url: "ws://[fd00::1]:80/", family: undefined });
     expect(webSocketTarget("/dns4/memory.example.org/tcp/443/tls/ws")).toEqual({ url: "wss://memory.example.org:443/", family: 4 });
     expect(webSocketTarget("/dns6/memory.example.org/tcp/443/tls/ws")).toEqual({ url: "wss://memory.example.org:443/", family: 6 });
+    expect(webSocketTarget("/dns4/memory.example.org/tcp/443/tls/ws/http-path/east%2Fnode-2")?.url).toBe("wss://memory.example.org:443/east/node-2");
     expect(webSocketTarget("/ip4/10.0.0.1/tcp/80")).toBeUndefined();
+  });
+
+  it("tells an address from the node that is to answer there", () => {
+    const id = "12D3KooWScJw6cSZx6ysNZB5Jt9QpdqJ2av6XLVndLxZdtesjT2u";
+    for (const address of ["/ip4/10.0.0.1/tcp/8421", "/dns4/a/tcp/443/tls/ws", "/dns4/a/tcp/443/tls/ws/http-path/p2p"]) {
+      expect(withoutPeerId(address)).toBe(address);
+      expect(withoutPeerId(`${address}/p2p/${id}`)).toBe(address);
+    }
   });
 });
 

@@ -14,7 +14,7 @@ import {
   type Presence,
 } from "../../node/net/hello.ts";
 import type { NodeId } from "../../protocol/ids.ts";
-import { CARD_ADDRESSES_MAX, CARDS_A_FRAME_MAX, CARDS_FRAME_MAX_BYTES, FRAME_MAX_BYTES } from "../../protocol/limits.ts";
+import { ADDRESS_MAX_CHARS, CARD_ADDRESSES_MAX, CARDS_A_FRAME_MAX, CARDS_FRAME_MAX_BYTES, FRAME_MAX_BYTES } from "../../protocol/limits.ts";
 
 const bytesOf = (kind: number, body: Uint8Array, length = body.length) => [kind, length >>> 16, (length >>> 8) & 255, length & 255, ...body];
 const alice = "12D3KooWScJw6cSZx6ysNZB5Jt9QpdqJ2av6XLVndLxZdtesjT2u" as NodeId;
@@ -102,12 +102,17 @@ describe("what two nets tell each other", () => {
   });
 
   it("names as many nodes and addresses as a frame of cards may, which fits, and not one more", () => {
-    const longest = Array(CARD_ADDRESSES_MAX).fill("x".repeat(256));
+    const longest = Array(CARD_ADDRESSES_MAX).fill("x".repeat(ADDRESS_MAX_CHARS));
     const most = Array<Card>(CARDS_A_FRAME_MAX).fill({ node: alice, stamp: Number.MAX_SAFE_INTEGER, addresses: longest });
     const bytes = encodeCards(most);
     expect(bytes.length).toBeLessThanOrEqual(CARDS_FRAME_MAX_BYTES);
     expect(decodeCards(bytes)).toHaveLength(CARDS_A_FRAME_MAX);
-    for (const bad of [[...most, card], [{ ...card, addresses: [...longest, "one more"] }], [{ ...card, stamp: -1 }]])
+    for (const bad of [
+      [...most, card],
+      [{ ...card, addresses: [...longest, "one more"] }],
+      [{ ...card, addresses: [`x${longest[0]}`] }],
+      [{ ...card, stamp: -1 }],
+    ])
       expect(() => decodeCards(encodeCards(bad))).toThrow(expect.objectContaining({ code: "FRAME_MALFORMED" }));
   });
 });

@@ -78,6 +78,7 @@ export class Home {
       startAt: () => undefined,
       toldBefore: () => undefined,
       ownSeqGivenUp: () => 0,
+      damaged: [],
       hasCounted: false,
       strictStart: false,
       secrets: [],

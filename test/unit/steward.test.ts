@@ -26,7 +26,17 @@ const fresh = { name: "bob", node: "node-of-bob" as NodeId, incarnation: "0b".re
 
 function step(facts: Partial<Facts>): StewardStep | undefined {
   const { writer } = member("alice");
-  return stewardStep({ layout: first, self: writer, leads: true, queue: [], copied: false, transferred: false, fresh: undefined, ...facts });
+  return stewardStep({
+    layout: first,
+    self: writer,
+    leads: true,
+    queue: [],
+    copied: false,
+    transferred: false,
+    revoked: new Set(),
+    fresh: undefined,
+    ...facts,
+  });
 }
 /** The proposed version in words, and that voters would accept it as a step. */
 function proposed(facts: Partial<Facts>): string | undefined {
@@ -55,6 +65,34 @@ describe("the steward of the layout", () => {
     expect(proposed({ layout: both, queue, transferred: true })).toBe("done");
     // Also when the queue has forgotten what is under way.
     expect(proposed({ layout: adding, queue: [], copied: true })).toBe("joint");
+  });
+
+  it("lets nobody join who is revoked: not from the queue, and not while it joins", () => {
+    const revoked = new Set(["node-of-dave" as NodeId]);
+    const second = change("c2", { op: "remove", name: "carol", drain: true });
+    expect(step({ queue: [change("c1"), second], revoked })).toEqual({ finish: "c1", outcome: "refused", reason: "the node is revoked" });
+    for (const layout of [adding, both]) {
+      expect(proposed({ layout, queue: [change("c1"), second], copied: true, transferred: true, revoked })).toBe("stopped");
+      expect(proposed({ layout, queue: [change("c1"), second], copied: true, transferred: true })).not.toBe("stopped");
+    }
+    expect(step({ layout: stopped(adding), queue: [change("c1"), second], revoked })).toMatchObject({ finish: "c1", outcome: "stopped" });
+  });
+
+  it("takes a revoked member out before anything else, and gives up what would wait for it", () => {
+    const revoked = new Set(["node-of-carol" as NodeId]);
+    const weight = change("c2", { op: "weight", name: "bob", weight: 2 });
+    const out = change("c3", { op: "remove", name: "carol", drain: true });
+    expect(step({ queue: [weight, out], revoked })).toMatchObject({ propose: { change: "c3", phase: "staged" } });
+    expect(step({ queue: [weight, out] })).toMatchObject({ propose: { change: "c2" } });
+    for (const layout of [adding, both]) {
+      expect(proposed({ layout, queue: [change("c1"), weight, out], copied: true, transferred: true, revoked })).toBe("stopped");
+      // Nobody has asked for it to be taken out: it counts like one that is down.
+      expect(proposed({ layout, queue: [change("c1"), weight], copied: true, transferred: true, revoked })).not.toBe("stopped");
+    }
+    // The change that was given up is told so before the removal begins; that one goes on to its end.
+    expect(step({ layout: stopped(adding), queue: [change("c1"), out], revoked })).toMatchObject({ finish: "c1", outcome: "stopped" });
+    const leaving = stage(first, { op: "remove", name: "carol", drain: true }, "c3");
+    expect(proposed({ layout: leaving, queue: [out], copied: true, revoked })).toBe("joint");
   });
 
   it("finishes the change that is done, and only then stages the next", () => {

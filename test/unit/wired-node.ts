@@ -12,6 +12,7 @@ import { layoutOperations } from "../../node/layout-queue.ts";
 import { MemoryIndex } from "../../node/memory/memory-index.ts";
 import { createOperations, DEFAULT_SETTINGS } from "../../node/memory/operations.ts";
 import type { Network, Router } from "../../node/ports.ts";
+import { revocationOperations } from "../../node/revocations.ts";
 import { createRouter } from "../../node/router.ts";
 import type { Level } from "../../node/store/level-port.ts";
 import { Store } from "../../node/store/store.ts";
@@ -124,7 +125,12 @@ export class WiredNode implements Counted {
         this.copy ??= reason;
       },
     });
-    const operations = { ...createOperations(index, DEFAULT_SETTINGS, system.monotonic), ...keyOperations, ...layoutOperations };
+    const operations = {
+      ...createOperations(index, DEFAULT_SETTINGS, system.monotonic),
+      ...keyOperations,
+      ...layoutOperations,
+      ...revocationOperations,
+    };
     this.router = createRouter({
       engine: this.engine,
       operations,

@@ -10,7 +10,15 @@ import { sealDelta } from "../../protocol/envelope.ts";
 import { encodeFormationMessage } from "../../protocol/formation-message.ts";
 import { encodeFrame } from "../../protocol/frame.ts";
 import type { Positions } from "../../protocol/graph/records.ts";
-import { type FederationId, type Incarnation, type KeyHash, type NodeId, SYSTEM_PARTITION, type WriterId } from "../../protocol/ids.ts";
+import {
+  type FederationId,
+  type Incarnation,
+  type KeyHash,
+  type NodeId,
+  type Partition,
+  SYSTEM_PARTITION,
+  type WriterId,
+} from "../../protocol/ids.ts";
 import { encodeLayout, layoutHash, layoutOf, layoutTag, partitionOf } from "../../protocol/layout.ts";
 import { staged } from "../../protocol/layout-change.ts";
 import { type Envelope, MESSAGE_NUMBERS, type Message } from "../../protocol/message.ts";
@@ -252,7 +260,15 @@ export const MESSAGES: readonly MessageSample[] = [
   {
     name: "report, the second of two parts",
     version: 2,
-    message: { type: "report", id: 9, part: 1, parts: 2, heads, marks: marks.map((mark) => ({ ...mark, keptFrom: 3 })) },
+    message: {
+      type: "report",
+      id: 9,
+      part: 1,
+      parts: 2,
+      heads,
+      marks: marks.map((mark) => ({ ...mark, keptFrom: 3 })),
+      damaged: [7, 256] as Partition[],
+    },
   },
   {
     name: "vote: a propose of the next version",
