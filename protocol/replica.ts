@@ -19,7 +19,7 @@ import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
 import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
 import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
-import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
+import { ANSWERS_KEPT_MS, HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
 import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
 import { PeerClocks } from "./peer-clocks.ts";
@@ -828,17 +828,16 @@ export class Replica {
     const { request, partition } = proposal;
     const delta = this.#state.delta(partition, earlier.writer, earlier.seq);
     if (delta === undefined) {
-      effects.push(
-        refusal(
-          request,
-          "idempotency_key_expired",
-          "This Idempotency-Key was used for a request whose answer is not kept any more. Nothing was written.",
-        ),
-      );
+      effects.push(expired(request));
       return;
     }
     if (delta.body.fingerprint !== proposal.fingerprint) {
       effects.push(refusal(request, "idempotency_key_reused", "This Idempotency-Key was used for a different request."));
+      return;
+    }
+    // The log may keep its body for longer, for those that were away; the key it has for ever.
+    if (proposal.wall - delta.header.hlc[0] > ANSWERS_KEPT_MS) {
+      effects.push(expired(request));
       return;
     }
     this.#acknowledgements.add({
@@ -1483,6 +1482,14 @@ function digestOf(heads: readonly StreamHead[], damaged: readonly Partition[]): 
 
 function refusal(request: RequestId, code: Refusal, detail: string): Effect {
   return { type: "refuse", request, code, detail };
+}
+
+function expired(request: RequestId): Effect {
+  return refusal(
+    request,
+    "idempotency_key_expired",
+    "This Idempotency-Key was used for a request whose answer is not kept any more. Nothing was written.",
+  );
 }
 
 function futureNote(delta: Delta, peer: Peer, aheadMs: number): Effect {

@@ -825,4 +825,11 @@ export const MUTANTS: readonly Mutant[] = [
     test: "test/unit/joining.test.ts",
     only: "does not while that one is connected to anybody",
   },
+  {
+    name: "answers that are kept for ever",
+    file: "protocol/replica.ts",
+    find: "if (proposal.wall - delta.header.hlc[0] > ANSWERS_KEPT_MS) {",
+    replace: "if (proposal.wall - delta.header.hlc[0] > Number.MAX_SAFE_INTEGER) {",
+    test: "test/unit/replica.test.ts",
+  },
 ];
