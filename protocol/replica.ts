@@ -495,8 +495,10 @@ export class Replica {
     // Should it become a witness of the partition again, it has forgotten nothing yet.
     if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
     this.#noLongerDamaged(partition, kind, effects);
-    // It may be listed for the partition again.
+    // It may be listed for the partition again: what is asked for, and what a witness may mark without asking.
     this.#catchUpWithAll(kind, partition, effects);
+    if (kind === "marks" && this.#members.keepsAs(partition, "witness"))
+      for (const writer of this.toldOf(partition).keys()) this.#witness(partition, writer);
     return effects;
   }
 
@@ -1149,6 +1151,7 @@ export class Replica {
   }
 
   #witness(partition: Partition, writer: WriterId): void {
+    if (this.#isMoving("marks", partition)) return;
     const name = `${partition}/${writer}`;
     const reports = this.#replicasOfWitness(partition).map((member) => this.#headOf(member, partition, writer));
     const staged = this.#streams.marks.staged(partition, writer);

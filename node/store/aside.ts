@@ -8,9 +8,9 @@ import { hashOf } from "../../protocol/delta.ts";
 import type { OwnTail } from "../../protocol/effects.ts";
 import type { Partition, WriterId } from "../../protocol/ids.ts";
 import { headsAt } from "./clearing.ts";
-import { keys, META, protect, ranges, streamAt, unprotect } from "./keyspace.ts";
+import { keys, META, protect, ranges, rowsOf, streamAt, unprotect } from "./keyspace.ts";
 import type { Level, LevelOperation } from "./level-port.ts";
-import { decodeDamaged, decodePair, encodeDamaged, encodeHeads } from "./rows.ts";
+import { decodeDamaged, decodePair, encodeDamaged, encodeHeads, encodeReplacing } from "./rows.ts";
 
 /** One write that waits to be executed again. */
 export interface Aside {
@@ -36,10 +36,16 @@ export function setAside(db: Level, own: WriterId, tails: readonly OwnTail[]): L
     const shared = after === 0 ? undefined : db.getSync(keys.log(partition, own, after));
     if (shared === undefined) heads.delete(own);
     else heads.set(own, { seq: after, hash: hashOf(decodePair(unprotect(keys.log(partition, own, after), shared))[0]) });
-    operations.push({ type: "put", key: keys.frontier(partition), value: protect(encodeHeads(heads)) });
-    cut.push(partition);
+    if (heads.size > 0) {
+      operations.push({ type: "put", key: keys.frontier(partition), value: protect(encodeHeads(heads)) });
+      cut.push(partition);
+    } else {
+      // Nothing of it is left: the next start finishes clearing it.
+      for (const key of rowsOf(partition, "replica").single) operations.push({ type: "del", key });
+      operations.push({ type: "put", key: keys.replacing(partition), value: protect(encodeReplacing({ what: "drop" })) });
+    }
   }
-  if (cut.length === 0) return [];
+  if (cut.length === 0) return operations;
   const stored = db.getSync(META.damaged);
   const damaged = stored === undefined ? [] : decodeDamaged(unprotect(META.damaged, stored));
   const others = damaged.filter(({ partition, kind }) => kind === "marks" || !cut.includes(partition));

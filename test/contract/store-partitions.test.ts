@@ -161,7 +161,11 @@ describe.each([
     await store.renewIncarnation(random(9), ANN, [{ partition: PARTITION, after: 0 }]);
     await reopened();
     expect(store.streams.frontiers).toEqual([]);
-    expect((await rowsIn(db)).filter((key) => key.startsWith("a/"))).toHaveLength(2);
+    const rows = await rowsIn(db);
+    expect(rows.filter((key) => key.startsWith("a/"))).toHaveLength(2);
+    // Records that counted them would count them again.
+    expect(rows.filter((key) => isOfReplica(key, PARTITION))).toEqual([]);
+    expect(await store.meta("damaged")).toBeUndefined();
   });
 
   it("becomes another incarnation with the same data, which has counted and voted for nothing", async () => {

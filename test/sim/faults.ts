@@ -152,7 +152,7 @@ export class Faults {
     } else if (kind === "log-rot") {
       if (!this.#mayLie(node)) return true;
       this.#crash(kind, node, "kill", lastsMs);
-      if (!node.running && this.#federation.rotLog(node, rng)) this.#note(`a record of ${node.name}'s log is bad, and dropped in silence`);
+      if (!node.running && this.#federation.rotLog(node, rng)) this.#note(`a record of ${node.name}'s log is bad`);
     } else if (kind === "lose-disk") {
       if (this.#mayLose(node)) this.#loseDisk(kind, node, lastsMs);
     } else if (kind === "restore") this.#restore(node, lastsMs);

@@ -13,7 +13,7 @@ import { SIM_OPERATIONS } from "./operations.ts";
 import { type Profile, RESONANCE_DECAY } from "./profile.ts";
 import type { Rng } from "./rng.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { type DiskCopy, type Entries, SimDisk } from "./sim-disk.ts";
+import { DAMAGED, type DiskCopy, type Entries, SimDisk } from "./sim-disk.ts";
 import { SimNetwork } from "./sim-network.ts";
 import { Pause, simSystem, WallClock } from "./sim-system.ts";
 import type { Registry } from "./store-checker.ts";
@@ -150,7 +150,7 @@ export class Federation {
     this.#registry.highWaters.replaced(node.name);
   }
 
-  /** A durable record of the log turns bad while the node is down. @returns whether there was one */
+  /** A durable record of the log turns bad while the node is down; the last one is as if it had never been. @returns whether there was one */
   rotLog(node: SimNode, rng: Rng): boolean {
     this.#registry.disksLost = true;
     this.#registry.highWaters.replaced(node.name);
@@ -400,7 +400,7 @@ export class Federation {
     this.#scheduler.note(`${node.name} dies: ${message.split("\n")[0]}`);
     if (!diskSays(error, node)) this.failures.push(`${node.name} died: ${message}`);
     this.crash(node, "kill");
-    if (node.disk.lies && message.includes(CORRUPT)) this.onCorrupt(node);
+    if (node.disk.lies && saysSo(message)) this.onCorrupt(node);
     else this.#scheduler.after(500, () => this.start(node));
   }
 
@@ -440,11 +440,14 @@ export class Federation {
 
   #log(node: SimNode, alive: () => boolean): Log {
     const line = (level: string) => (facts: object, message: string) => {
-      if (alive()) this.#scheduler.note(`${node.name} ${level}: ${message} ${JSON.stringify(facts)}`);
+      if (alive()) this.#scheduler.note(`${node.name} ${level}: ${message} ${JSON.stringify(facts, withoutStack)}`);
     };
     return { debug: () => {}, info: line("info"), warn: line("warn"), error: line("error") };
   }
 }
+
+/** Where in the code it was names files, and those have other addresses in other processes: the same run must have the same story. */
+const withoutStack = (key: string, value: unknown): unknown => (key === "at" && Array.isArray(value) ? undefined : value);
 
 /** How the product says that a stored value is not what was stored. */
 const CORRUPT = "does not match its checksum";
@@ -452,7 +455,11 @@ const CORRUPT = "does not match its checksum";
 /** The disk refused, or lied and was caught: no fault of the product. */
 function diskSays(error: unknown, node: SimNode): boolean {
   const message = reasons(error).join(": ");
-  return /EIO|ENOSPC/.test(message) || (node.disk.lies && message.includes(CORRUPT));
+  return /EIO|ENOSPC/.test(message) || (node.disk.lies && saysSo(message));
+}
+
+function saysSo(message: string): boolean {
+  return message.includes(CORRUPT) || message.includes(DAMAGED);
 }
 
 /** The messages of an error and of all that caused it. */

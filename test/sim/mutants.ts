@@ -513,6 +513,28 @@ export const MUTANTS: readonly Mutant[] = [
     only: "in no group",
   },
   {
+    name: "the unheard end of a copied disk keeps its numbers",
+    file: "protocol/replica.ts",
+    find: "tails: this.#ownTails(message.own) });",
+    replace: "tails: [] });",
+    scenario: "one of them cut off",
+  },
+  {
+    name: "what is set aside is not written again",
+    file: "node/writing-again.ts",
+    find: "if (await this.#again(aside)) written++;",
+    replace: "if (await store.dropAside(aside).then(() => true)) written++;",
+    scenario: "one of them cut off",
+  },
+  {
+    name: "records of what was set aside stay, and count it again",
+    file: "node/store/aside.ts",
+    find: "    if (heads.size > 0) {",
+    replace: "    if (heads.size >= 0) {",
+    test: "test/contract/store-partitions.test.ts",
+    only: "sets aside",
+  },
+  {
     name: "a copy on its way out is still told of",
     file: "protocol/replica.ts",
     find: '    this.#streams[kind].replace(partition, []);\n    effects.push({ type: "drop", partition, kind });',

@@ -20,7 +20,7 @@ const TIMEOUT_MS = 3000;
 const AWAY_MAX_MS = 5000;
 
 type Change = (secrets: readonly string[], fresh: string) => readonly string[];
-const add: Change = (secrets, fresh) => [...secrets, fresh];
+const add: Change = (secrets, fresh) => (secrets.includes(fresh) ? secrets : [...secrets, fresh]);
 const CHANGES: Partial<Record<RotationStep["step"], Change>> = {
   add,
   first: (secrets, fresh) => [fresh, ...secrets.filter((one) => one !== fresh)],

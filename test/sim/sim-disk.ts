@@ -42,7 +42,14 @@ export interface DiskWatcher {
 }
 
 /** The image of a disk, as somebody copied it behind the node's back. */
-export type DiskCopy = ReadonlyMap<string, Uint8Array>;
+/** What a process is told that opens a store whose log is damaged before its end. */
+export const DAMAGED = "the log is not what was written, and goes on after that";
+
+export interface DiskCopy {
+  readonly rows: ReadonlyMap<string, Uint8Array>;
+  /** What had turned bad on the original is bad on its copy. */
+  readonly flipped: ReadonlySet<string>;
+}
 
 /** LevelDB writes its log in blocks; after a bad record it goes on reading at the next block. */
 const LOG_BLOCK_BYTES = 32 * 1024;
@@ -129,8 +136,9 @@ export class SimDisk {
     this.#readsFail = unreadable;
   }
 
-  /** @throws Error EIO, ENOSPC: what a process that opens the store now is told */
+  /** @throws Error EIO, ENOSPC, or that the log is damaged: what a process that opens the store now is told */
   checkOpens(): void {
+    if (this.#rotten) throw new Error(DAMAGED);
     if (this.#full) throw new Error("ENOSPC: no space left on device, open");
     this.checkReads();
   }
@@ -160,21 +168,25 @@ export class SimDisk {
   }
 
   /**
-   * A record of the log turns bad after it was fsynced, of a process that is gone. LevelDB's next process drops it in silence and keeps what came after it
-   * (test/contract/level-log.test.ts). @returns whether there was one
+   * A record of the log turns bad after it was fsynced, of a process that is gone. With whole ones after it no store opens; the last one is dropped in
+   * silence, as what a power cut leaves (test/contract/level-log.test.ts). @returns whether there was one
    */
   rotLog(rng: Rng): boolean {
     if (this.#open !== undefined) throw new Error("the disk is held by a running process");
     if (this.#log.length === 0) return false;
-    this.#log.splice(rng.int(this.#log.length), 1);
+    const at = rng.int(this.#log.length);
+    if (at < this.#log.length - 1) {
+      this.#rotten = true;
+      return true;
+    }
+    this.#log.pop();
     this.#synced.clear();
     for (const [name, value] of this.#tables) this.#synced.set(name, value);
     for (const batch of this.#log) applyTo(this.#synced, batch);
-    this.#rotten = true;
     return true;
   }
 
-  /** Something durable is not what was written: flipped and not written again, or dropped from the log. */
+  /** Something durable is not what was written, and may be found out: flipped and not written again, or in the middle of the log. */
   get lies(): boolean {
     return this.#rotten || this.#flipped.size > 0;
   }
@@ -186,14 +198,15 @@ export class SimDisk {
 
   /** What `cp -r` of the volume would give now. */
   copy(): DiskCopy {
-    return new Map(this.#synced);
+    return { rows: new Map(this.#synced), flipped: new Set(this.#flipped) };
   }
 
   /** The volume is replaced by a copy; the process that had it open must be gone. */
   restore(copy: DiskCopy): void {
     if (this.#open !== undefined) throw new Error("the disk is held by a running process");
     this.lose();
-    for (const [name, value] of copy) this.#synced.set(name, value);
+    for (const [name, value] of copy.rows) this.#synced.set(name, value);
+    for (const name of copy.flipped) this.#flipped.add(name);
   }
 
   /** Nothing completes for this long. */

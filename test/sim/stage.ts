@@ -199,6 +199,12 @@ export class Stage {
     return outcome.value.memories[memory] as readonly string[];
   }
 
+  /** How often a concept was counted, as a quorum read says. @throws Error when it is refused */
+  async count(node: SimNode, concept: string): Promise<number | undefined> {
+    const outcome = await this.insist<ReadAnswer>(node, "read", { memories: [], concepts: [concept] }, { key: `count ${this.scheduler.now}` });
+    return outcome.value.counts[concept];
+  }
+
   /** The full replicas of a tenant's partition, and its witness. */
   groupOf(tenant: string): { readonly replicas: readonly [SimNode, SimNode]; readonly witness: SimNode } {
     const roles = this.federation.nodes.map((node) => ({ node, role: node.process?.engine.replica?.role(partitionOf(tenant)) }));

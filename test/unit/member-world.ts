@@ -40,6 +40,8 @@ export class Disk extends StateInMemory {
   /** Bytes it keeps sealed of partitions that a test does not look at. */
   sealedElsewhere = 0;
   #flushed = 0;
+  /** What is on its way out, as `kind/partition`: as in the store, nothing may be staged for it. */
+  readonly #closed = new Set<string>();
 
   override keptFrom(partition?: Partition, writer?: WriterId): number | undefined {
     const numbers = [...(this.#sealed.get(`${partition}/${writer}`)?.keys() ?? [])];
@@ -51,6 +53,9 @@ export class Disk extends StateInMemory {
     return bytes;
   }
   override stage(batch: Batch): void {
+    const partition = batch.type === "mark" ? batch.head.partition : batch.type === "forget" ? batch.partition : batch.delta.header.partition;
+    const kind = batch.type === "delta" ? "heads" : "marks";
+    if (this.#closed.has(`${kind}/${partition}`)) throw new Error(`a batch (${batch.type}) for a partition whose rows are being cleared`);
     super.stage(batch);
     if (batch.type === "delta" || batch.type === "sealed") this.highWater = laterHlc(this.highWater, batch.delta.header.hlc);
     if (batch.type === "sealed") {
@@ -100,7 +105,12 @@ export class Disk extends StateInMemory {
     return this.heads("heads", partition);
   }
 
+  beginDrop(partition: Partition, kind: Kind): void {
+    this.#closed.add(`${kind}/${partition}`);
+  }
+
   drop(partition: Partition, kind: Kind, own: WriterId): void {
+    this.#closed.delete(`${kind}/${partition}`);
     this.givenUp.set(partition, this.durable.heads.get(`${partition}/${own}`)?.seq ?? 0);
     for (const { writer } of this.heads(kind, partition)) this.durable[kind].delete(`${partition}/${writer}`);
   }
@@ -396,6 +406,7 @@ export class World {
       this.#snapshots.push({ at, partition: effect.partition });
       if (!this.snapshotsAreSlow) this.finishSnapshots();
     } else if (effect.type === "drop") {
+      at.disk.beginDrop(effect.partition, effect.kind);
       this.#drops.push(() => {
         at.disk.drop(effect.partition, effect.kind, writer);
         this.do(at, at.replica.dropped(effect.partition, effect.kind, this.now));

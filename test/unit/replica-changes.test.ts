@@ -699,6 +699,32 @@ describe("a copy that is in no group any more", () => {
     for (const { replica } of world.sites.values()) expect(replica.notHandedOver()).toEqual([]);
   });
 
+  it("of a witness is gone as well: a version that lists its node again, before the disk is done, marks nothing in it, and all of it afterwards", () => {
+    const partition = partitionWhere(
+      GROWING,
+      (now, next) => isIn(now.witnesses, alice) && !isIn(next.members, alice) && now.replicas.every((replica) => isIn(next.replicas, replica)),
+    );
+    const writer = groupOf(LAYOUT, partition).replicas[0] as Member;
+    const world = World.atRest([...four, erin], LAYOUT);
+    world.propose(writer.name, partition, { request: 1 });
+    world.settle();
+    for (const version of [GROWING, joint(GROWING)]) {
+      world.adopt(version);
+      world.pass(1000);
+    }
+    world.dropsAreSlow = true;
+    world.adopt(DONE);
+    world.pass(3000);
+    expect(world.ofType("drop", "alice")).toContainEqual({ type: "drop", partition, kind: "marks" });
+    world.adopt(staged(DONE, { members: LAYOUT.members, replicationFactor: 2 }, "shrink"));
+    // Every replica reports all of it: nothing is to be kept for them.
+    world.pass(3000);
+    world.finishDrops();
+    expect(world.at("alice").holds("marks", partition)).toEqual({});
+    world.pass(1000);
+    expect(world.at("alice").holds("marks", partition)).toEqual({ [writer.writer]: 1 });
+  });
+
   it("is missed by nobody when its node starts again: that it is gone makes no copy of the disk", () => {
     const world = moved();
     world.adopt(DONE);
