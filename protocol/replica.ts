@@ -154,6 +154,8 @@ export class Replica {
   #isCopy = false;
   /** This node's own stream, by partition, as it was on disk when it started. */
   readonly #ownAtStart: ReadonlyMap<Partition, number>;
+  /** By member and partition, for those of whom nothing was heard yet. */
+  readonly #toldBeforeStart = new Map<WriterId, ReadonlyMap<Partition, readonly StreamHead[]>>();
   #conflict: { readonly peer: NodeId; readonly version: number } | undefined;
   #lastReport: number;
   #highWater: Hlc;
@@ -269,7 +271,12 @@ export class Replica {
 
   /** Likewise, without those whose copy of this partition is damaged. */
   countingIn(partition: Partition): readonly WriterId[] {
-    return this.counting().filter((writer) => (writer === this.#writer ? !this.#damaged.has(partition) : this.#countsIn(partition, writer)));
+    return this.counting().filter((writer) => !this.damagedAt(writer).has(partition));
+  }
+
+  /** Partitions of which the copy of this member, this node included, is damaged and counts for nothing, as far as it has told. */
+  damagedAt(member: WriterId): ReadonlySet<Partition> {
+    return member === this.#writer ? new Set(this.#damaged.keys()) : this.#knowledge.damagedOf(member);
   }
 
   /** While a change is under way: partitions that are not handed over yet, as far as this node has heard. */
@@ -781,13 +788,29 @@ export class Replica {
   fetching(): readonly Partition[] {
     return [...this.#fetching];
   }
-  /** How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. */
+  /**
+   * How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. Of whom it has not
+   * heard since it started, as they told before.
+   */
   toldOf(partition: Partition): ReadonlyMap<WriterId, number> {
     const told = new Map<WriterId, number>();
+    const raise = (writer: WriterId, seq: number): void => void told.set(writer, Math.max(told.get(writer) ?? 0, seq));
     for (const member of votersOf(this.layout)) {
       if (member.writer === this.#writer) continue;
       for (const kind of ["heads", "marks"] as const)
-        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) told.set(writer, Math.max(told.get(writer) ?? 0, seq));
+        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) raise(writer, seq);
+      for (const head of this.#toldBefore(member.writer).get(partition) ?? []) raise(head.writer, head.seq);
+    }
+    return told;
+  }
+
+  #toldBefore(member: WriterId): ReadonlyMap<Partition, readonly StreamHead[]> {
+    if (this.#counts(member)) return NOTHING_TOLD;
+    let told = this.#toldBeforeStart.get(member);
+    if (told === undefined) {
+      const before = this.#start.toldBefore(member);
+      told = Map.groupBy([...(before?.heads ?? []), ...(before?.marks ?? [])], ({ partition }) => partition);
+      this.#toldBeforeStart.set(member, told);
     }
     return told;
   }
@@ -797,6 +820,10 @@ export class Replica {
   }
   connectedMembers(): readonly NodeId[] {
     return this.#members.peers().map((peer) => peer.node);
+  }
+  /** How far this peer's wall clock is ahead of ours, ms; undefined: it has not told. */
+  peerAheadMs(member: WriterId, wall: number, now: number): number | undefined {
+    return this.#clocks.theirsAheadMs(member, wall, now);
   }
   /** How far this node's wall clock is ahead of its peers', ms; undefined: nobody has told. */
   clockAheadMs(wall: number, now: number): number | undefined {
@@ -1447,6 +1474,8 @@ export class Replica {
     return [...members, ...(next?.members ?? [])].find((member) => member.writer === writer)?.name ?? writer;
   }
 }
+
+const NOTHING_TOLD: ReadonlyMap<Partition, readonly StreamHead[]> = new Map();
 
 /** Cut to what one message may list; one part at the least. */
 function inParts<M extends StreamHead>(heads: readonly StreamHead[], marks: readonly M[]) {
