@@ -44,8 +44,8 @@ export class Changing {
   readonly #operators = new Map<string, Claim>();
   #sayAt = 0;
   readonly #consensus: Consensus;
-  /** Names of the layout that live under another incarnation, and which. */
-  readonly #fresh = new Map<string, { readonly name: string; readonly node: NodeId; readonly incarnation: Incarnation }>();
+  /** Names of the layout that live under another incarnation than the listed one, and which. */
+  readonly #fresh = new Map<string, { readonly name: string; readonly node: NodeId; readonly incarnation: Incarnation; readonly listed: WriterId }>();
   #mayVote = false;
   #lookAt = 0;
   #said = "";
@@ -152,9 +152,9 @@ export class Changing {
   }
 
   adopted(layout: Layout): void {
+    // What was shown of one incarnation says nothing of the next: whoever is connected shows it again below.
     for (const [name, fresh] of this.#fresh)
-      if (!votersOf(layout).some((member) => member.name === name) || votersOf(layout).some((member) => member.incarnation === fresh.incarnation))
-        this.#fresh.delete(name);
+      if (!votersOf(layout).some((member) => member.name === name && member.writer === fresh.listed)) this.#fresh.delete(name);
     for (const [name, { node }] of this.#operators) if (votersOf(layout).some((member) => member.node === node)) this.#operators.delete(name);
     this.#step({ type: "layout", layout });
     for (const peer of this.#o.links.peers()) this.peer(peer, true);
@@ -223,7 +223,7 @@ export class Changing {
     if (this.#fresh.get(member.name)?.incarnation === by.incarnation) return;
     this.#o.log.warn({ name: member.name, peer: by.node }, "a member lives under a new incarnation: its disk is lost or replaced");
     const fresh = { name: member.name, node: by.node, incarnation: by.incarnation };
-    this.#fresh.set(member.name, fresh);
+    this.#fresh.set(member.name, { ...fresh, listed: member.writer });
     this.#step({ type: "fresh", ...fresh });
     this.#lookAt = 0;
   }

@@ -125,7 +125,7 @@ export class Stage {
    */
   async finish({ members = this.nodes.map(({ name }) => name), short }: End = {}): Promise<void> {
     this.proxy.clear();
-    const counted = this.federation.all.filter(({ name }) => members.includes(name));
+    const counted = members.map((name) => this.federation.node(name));
     const doors = [...new Set([...this.nodes, ...counted])];
     for (const node of doors) {
       if (node.paused) node.resume();

@@ -169,6 +169,38 @@ export const LAYOUT_SCENARIOS: readonly Scenario[] = [
     }),
   ),
   {
+    name: "a disk lost again while its first loss is voted on is listed again a second time",
+    play: async (stage) => {
+      await formed(stage);
+      const { federation } = stage;
+      const [lost, other] = stage.groupOf("alpha").replicas;
+      const refused = await written(stage, other, "before", "quorum");
+      const accepts = new Set<SimNode>();
+      federation.network.filter = (from, _to, frame) => {
+        if (frameKind(frame) !== "vote/yes") return true;
+        const voter = federation.nodes.find(({ id }) => id === from);
+        if (voter !== undefined) accepts.add(voter);
+        return false;
+      };
+      stage.loseDisk(lost);
+      federation.start(lost);
+      await stage.until("somebody has accepted that it is listed again", () => accepts.size > 0);
+      stage.loseDisk(lost);
+      federation.start(lost);
+      await stage.pass(3000);
+      stage.lift();
+      // What was accepted comes first, and lists the incarnation that is gone.
+      await stage.layoutAt(federation.nodes, "it is listed again as what it is now", (layout) => relisted(layout, lost), 60_000);
+      await stage.formed();
+      return [
+        ...refused,
+        ...expectThat((stage.layout(other)?.version ?? 0) === 3, `the layouts came to version ${stage.layout(other)?.version}`),
+        ...(await unseen(stage, federation.nodes, ["before"])),
+        ...(await stage.examine()),
+      ];
+    },
+  },
+  {
     name: "two members, a third joining, one disk lost: the re-listing does not wait for the change",
     nodeCount: 2,
     play: async (stage) => {

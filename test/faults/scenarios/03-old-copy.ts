@@ -1,6 +1,7 @@
 /** Fault 3: a store restored from an older copy, twice in a row, and one store in two running processes. */
 import { cpSync } from "node:fs";
-import { eventually } from "../../e2e/federation.ts";
+import { ask } from "../../e2e/ask.ts";
+import { eventually, pause } from "../../e2e/federation.ts";
 import { readDisk } from "../disks.ts";
 import { type FaultyNode, PATIENCE_MS } from "../proxied-federation.ts";
 import type { Scenario } from "../scenario.ts";
@@ -53,7 +54,7 @@ async function restored(stage: Stage, node: FaultyNode, others: readonly FaultyN
 }
 
 async function backAgain(stage: Stage, node: FaultyNode): Promise<void> {
-  node.start();
+  if (!node.running) node.start();
   await stage.federation.ready();
   await eventually(`${node.name} holds what the others hold`, PATIENCE_MS, async () => {
     const { completeness, peers, node: self } = await node.status();
@@ -62,23 +63,65 @@ async function backAgain(stage: Stage, node: FaultyNode): Promise<void> {
   stage.clients.use(stage.nodes);
 }
 
-/** The same store and identity in two processes that both reach the others. */
+/**
+ * The same store and identity in two processes that both reach the others. Until the two are found neither P2 nor P4 is promised of that writer, so nobody
+ * replaces or reads meanwhile, and the disk of the one that goes may give its numbers other deltas; but what is stored through either of them, or through the
+ * others, and acknowledged at quorum, is there in the end.
+ */
 async function cloned(stage: Stage, node: FaultyNode): Promise<void> {
+  await stage.clients.stop();
   await node.stop();
   const folder = `${node.dataDir}-clone`;
   cpSync(node.dataDir, folder, { recursive: true });
   const clone = stage.federation.add(node.name, folder);
+  clone.env.FEDERATION_PEERS = node.env.FEDERATION_PEERS ?? "";
   node.start();
   clone.start();
   stage.tell(`${node.name} runs twice`);
-  stage.clients.use([...stage.nodes, { name: `${node.name} (clone)`, url: clone.url }]);
+  const stored: Stored[] = [];
+  let found = false;
+  const writing = [...stage.nodes, clone].map(async (door, at) => {
+    for (let number = 0; !found; number++) {
+      const one = await store(door, `twin-${at}-${number % 9}`, `${at}-${number}`);
+      if (one !== undefined) stored.push(one);
+      await pause(30);
+    }
+  });
   await eventually(
     "the two are two incarnations, or one of them has ended",
     PATIENCE_MS,
     async () => !clone.running || (await clone.status()).node.incarnation !== (await node.status()).node.incarnation || undefined,
   );
-  await stage.progress(20, "with a clone about");
-  stage.clients.use(stage.nodes);
+  found = true;
+  await Promise.all(writing);
+  stage.tell(`they are found; ${stored.length} memories were stored meanwhile`);
   await clone.kill("SIGKILL");
-  stage.formerDisks.push(await readDisk(`${node.name}'s clone`, folder));
+  stage.disksLost = true;
+  stage.clients.start();
+  await backAgain(stage, node);
+  await stage.progress(20, "after the clone");
+  for (const door of stage.nodes) for (const one of stored) await isThere(stage, door, one);
+}
+
+interface Stored {
+  readonly tenant: string;
+  readonly id: string;
+  readonly through: string;
+}
+
+async function store(door: FaultyNode, tenant: string, key: string): Promise<Stored | undefined> {
+  const answer = await ask<{ id: string }>(door.url, "POST", "/v1/memories?consistency=quorum", {
+    headers: { "x-tenant-id": tenant, "idempotency-key": key },
+    body: { entity: "twins", content: `stored through ${door.name}` },
+    timeoutMs: 4_000,
+  }).catch(() => undefined);
+  return answer?.status === 200 ? { tenant, id: answer.body.id, through: door.url } : undefined;
+}
+
+async function isThere(stage: Stage, door: FaultyNode, { tenant, id, through }: Stored): Promise<void> {
+  const status = await eventually(`${door.name} answers a quorum read`, PATIENCE_MS, async () => {
+    const answer = await ask(door.url, "GET", `/v1/memories/${id}?consistency=quorum`, { headers: { "x-tenant-id": tenant } });
+    return answer.status === 503 ? undefined : answer.status;
+  });
+  stage.expect(status === 200, `${id} of ${tenant} was acknowledged through ${through}, and a quorum read at ${door.name} answered ${status}`);
 }

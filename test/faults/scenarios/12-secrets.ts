@@ -40,8 +40,11 @@ export const secrets: Scenario = {
     stage.clients.use(stage.nodes);
     stage.tell(`${late.name} is back`);
     await eventually(`${late.name} hears who is shut out`, PATIENCE_MS, async () => isShutOut(late, malloryId));
-    // Whoever was told "in doubt" asks again.
-    await eventually("the revocation is acknowledged", PATIENCE_MS, async () => (await askToRevoke(at)).status === 200 || undefined);
+    // Whoever was told "in doubt", or that it could not be taken out of the layout, asks again.
+    await eventually("the revocation is acknowledged, and the removal asked for", PATIENCE_MS, async () => {
+      const { status, body } = await askToRevoke(at);
+      return (status === 200 && body.not_removed === null) || undefined;
+    });
     await eventually("it is out of the layout everywhere", PATIENCE_MS, async () => {
       const layouts = await Promise.all(stage.nodes.map(async (node) => (await node.status()).layout));
       return layouts.every((layout) => layout?.phase === "done" && layout.members.length === 3) || undefined;
