@@ -541,7 +541,7 @@ export class Engine {
     while (!isListed()) {
       if (!this.#changing.succeeds(name) && !isListed())
         throw new ApiError("conflict", `The member ${name} lives under its old identity: stop one of the two, or start one under another NODE_NAME.`);
-      if (system.monotonic() >= deadline)
+      if (this.#stopped || system.monotonic() >= deadline)
         throw new ApiError(
           "no_quorum",
           `Not enough members have agreed yet that ${name} is lost. It goes on while this node runs: continuum layout history.`,

@@ -58,6 +58,8 @@ interface Understood {
 
 /** After a connection is up the hello follows at once. */
 const HELLO_MS = 3000;
+/** So long at least an answer waits for the vote that one node succeeds another, ms: two members that begin at once give way to each other first. */
+const SUCCESSION_MS = 20_000;
 const LOOK_MS = 20;
 
 export class LayoutAdmin {
@@ -113,13 +115,14 @@ export class LayoutAdmin {
 
   /** @throws ApiError: `conflict` when it cannot be; what becomes of it later is in the queue */
   async apply(ask: LayoutAsk, by: AskedBy): Promise<LayoutAnswer> {
+    const { engine } = this.#o;
     const { plan, change, successor } = await this.#understand(ask);
     if (successor !== undefined) {
-      if (!plan.changes_nothing) await this.#o.engine.succeed(successor, by.deadline);
+      if (!plan.changes_nothing) await engine.succeed(successor, Math.max(by.deadline, engine.system.monotonic() + SUCCESSION_MS));
       return { plan, change: null };
     }
     if (change === undefined) {
-      await this.#o.engine.recover(ask.lost ?? []);
+      await engine.recover(ask.lost ?? []);
       return { plan, change: null };
     }
     const call = { tenant: SYSTEM_TENANT, level: "quorum" as const, token: undefined, ...by };

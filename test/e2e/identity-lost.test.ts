@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { resolve } from "node:path";
-import { afterAll, beforeAll, expect, onTestFailed, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFailed, onTestFinished, test } from "vitest";
 import type { FederationStatus, LayoutPlan } from "../../node/status.ts";
 import { ask, type Problem } from "./ask.ts";
 import { atRest } from "./at-rest.ts";
@@ -38,7 +38,7 @@ async function replaceMachine(node: FederationNode): Promise<void> {
 }
 
 async function nothingIsLost(writers: Writers): Promise<void> {
-  await atRest(federation, MINUTE);
+  await atRest(federation, 2 * MINUTE);
   for (const tenant of new Set(writers.acknowledged.map((one) => one.tenant))) {
     const expected = writers.acknowledged.filter((one) => one.tenant === tenant).map(({ marker }) => marker);
     for (const { url } of federation.nodes) {
@@ -55,15 +55,16 @@ const counts = (node: FederationNode, ms: number): Promise<true> =>
   });
 
 test("it forwards until an operator says at one member that the other is lost; then it takes its place, and counts when it has taken back what the others hold", {
-  timeout: 5 * MINUTE,
+  timeout: 8 * MINUTE,
 }, async () => {
   onTestFailed(() => console.error(federation.logs()));
   const [first, second, third] = federation.nodes as [FederationNode, FederationNode, FederationNode];
   const writers = startWriters([first.url, second.url], 3, "identity");
+  onTestFinished(() => writers.stop());
   await eventually("learning goes on", MINUTE, async () => writers.acknowledged.length > 30 || undefined);
   const lost = await listedAs(first, "node-3");
   await replaceMachine(third);
-  await eventually("it says what to do", MINUTE, async () => logOf(third).includes("continuum layout add node-3") || undefined);
+  await eventually("it says what to do", 2 * MINUTE, async () => logOf(third).includes("continuum layout add node-3") || undefined);
   expect((await statusOf(third)).node).toMatchObject({ role: "gateway", standing: "unlisted" });
   expect(await listedAs(first, "node-3")).toBe(lost);
 
@@ -101,7 +102,7 @@ test("two living nodes under one name: the member stays, the other is refused, a
     KUBERNETES_SERVICE_HOST: "10.0.0.1",
     HOSTNAME: "node-2",
   });
-  await eventually("it is refused", MINUTE, async () => /NAME_TAKEN/.test(logOf(twin)) || undefined);
+  await eventually("it is refused", 2 * MINUTE, async () => /NAME_TAKEN/.test(logOf(twin)) || undefined);
   const { node } = await statusOf(twin);
   for (const words of [
     ["add", node.id],
@@ -118,15 +119,16 @@ test("two living nodes under one name: the member stays, the other is refused, a
   await twin.stop();
 });
 
-test("in a StatefulSet it takes the place by itself once the other has stayed away", { timeout: 5 * MINUTE }, async () => {
+test("in a StatefulSet it takes the place by itself once the other has stayed away", { timeout: 8 * MINUTE }, async () => {
   onTestFailed(() => console.error(federation.logs()));
   const [first, second, third] = federation.nodes as [FederationNode, FederationNode, FederationNode];
   Object.assign((third as NodeProcess).env, { KUBERNETES_SERVICE_HOST: "10.0.0.1", HOSTNAME: "node-3" });
   const writers = startWriters([first.url, second.url], 2, "set");
+  onTestFinished(() => writers.stop());
   const lost = await listedAs(first, "node-3");
   await eventually("learning goes on", MINUTE, async () => writers.acknowledged.length > 20 || undefined);
   await replaceMachine(third);
-  await counts(third, 3 * MINUTE);
+  await counts(third, 4 * MINUTE);
   expect(await listedAs(second, "node-3")).not.toBe(lost);
   await writers.stop();
   await nothingIsLost(writers);
