@@ -244,7 +244,7 @@ export class Engine {
     const { store, log } = this.#o;
     const next = this.links === undefined ? undefined : firstMember(layout, this.#member());
     if (next === undefined) return layout;
-    await store.putLayout(next.version, encodeLayout(next));
+    await store.putLayout(next.version, encodeLayout(next), this.#o.system.now());
     log.info({ version: next.version, federation: next.federation }, "this single node is the first member of a federation now; others can join it");
     return next;
   }
@@ -563,7 +563,7 @@ export class Engine {
     this.#adopting = this.#adopting.then(async () => {
       if (this.#stopped || layout.version <= (this.layout?.version ?? 0)) return;
       try {
-        await this.#o.store.putLayout(layout.version, encodeLayout(layout));
+        await this.#o.store.putLayout(layout.version, encodeLayout(layout), this.#o.system.now());
       } catch (error) {
         this.#fatal(error as Error);
         return;

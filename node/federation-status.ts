@@ -51,7 +51,8 @@ export class FederationView {
     this.#observeCatchUp(now);
     this.#forgetStrangers(layout);
     for (const partition of replica.partitions()) {
-      if (replica.role(partition) !== "replica") continue;
+      // A witness knows all that full replicas must hold.
+      if (replica.role(partition) === undefined) continue;
       const heads = replica.ownHeads(partition);
       for (const member of audienceOf(layout, partition)) {
         if (member.writer === this.#engine.writer) continue;
@@ -72,7 +73,7 @@ export class FederationView {
     for (const name of this.#behind.keys()) {
       const [writer, partition] = name.split("/");
       const at = Number(partition) as Partition;
-      const keeps = this.#engine.replica?.role(at) === "replica";
+      const keeps = this.#engine.replica?.role(at) !== undefined;
       if (!keeps || !audienceOf(layout, at).some((member) => member.writer === writer)) this.#behind.delete(name);
     }
   }
@@ -217,6 +218,7 @@ export class FederationView {
     const { replica, links, system } = this.#engine;
     const latency = this.#network?.latencyMs(peer.node);
     const seen = connected ? system.now() : this.#lastSeen.get(peer.node);
+    const ahead = replica?.peerAheadMs(peer.writer, system.now(), system.monotonic());
     return {
       id: peer.node,
       name: peer.name,
@@ -230,6 +232,8 @@ export class FederationView {
       behind,
       lag_seconds: this.#lagSeconds(peer.writer),
       counts: replica?.counting().includes(peer.writer) ?? false,
+      damaged: replica?.damagedAt(peer.writer).size ?? 0,
+      clock_ahead_ms: ahead === undefined || !connected ? null : Math.round(ahead),
       protocol_version: connected ? (links?.peer(peer.node)?.version ?? null) : null,
       secret_ids: replica?.secretsOf(peer.writer) ?? [],
     };
@@ -259,8 +263,10 @@ export class FederationView {
     const { layout, replica } = this.#engine;
     if (layout === undefined)
       return { available: false, unavailable: 256, system: false, short_groups: 0, short_copies: 0, group_size: 0, quorum: 0 };
-    const counting = new Set(replica?.counting() ?? []);
-    const satisfied = ({ members, quorum }: Group): boolean => members.filter(({ writer }) => counting.has(writer)).length >= quorum;
+    const counting = new Map((replica?.counting() ?? []).map((writer) => [writer, replica?.damagedAt(writer) ?? NOWHERE]));
+    const counts: Counts = (writer, partition) => counting.get(writer)?.has(partition) === false;
+    const satisfied = ({ members, quorum }: Group, partition: Partition): boolean =>
+      members.filter(({ writer }) => counts(writer, partition)).length >= quorum;
     const whole = replica?.conflict === undefined;
     let unavailable = 0;
     let system = false;
@@ -268,7 +274,7 @@ export class FederationView {
     let smallest = groupOf(layout, PARTITIONS[0]!);
     const wanted = 2 * layout.replicationFactor - 1;
     for (const partition of PARTITIONS) {
-      const available = whole && countingGroups(layout, partition).every(satisfied);
+      const available = whole && countingGroups(layout, partition).every((group) => satisfied(group, partition));
       if (partition === PARTITIONS.at(-1)) {
         system = available;
         continue;
@@ -283,14 +289,14 @@ export class FederationView {
       unavailable,
       system,
       short_groups: short,
-      short_copies: this.#shortCopies(layout, counting),
+      short_copies: this.#shortCopies(layout, counts),
       group_size: smallest.size,
       quorum: smallest.quorum,
     };
   }
 
-  /** A full replica that has lacked something for long, or is not there, is no copy to rely on. */
-  #shortCopies(layout: Layout, counting: ReadonlySet<WriterId>): number {
+  /** A full replica that has lacked something for long, is damaged, or is not there, is no copy to rely on. As a member of its group knows, a witness too. */
+  #shortCopies(layout: Layout, counts: Counts): number {
     const { replica, writer: self } = this.#engine;
     const now = this.#engine.system.monotonic();
     const lacksLong = ({ writer }: Member, partition: Partition): boolean => {
@@ -299,10 +305,9 @@ export class FederationView {
     };
     let short = 0;
     for (const partition of replica?.partitions() ?? []) {
-      if (partition === PARTITIONS.at(-1) || replica?.role(partition) !== "replica") continue;
-      const whole = groupOf(layout, partition).replicas.filter(
-        (member) => counting.has(member.writer) && (member.writer === self || !lacksLong(member, partition)),
-      );
+      const group = groupOf(layout, partition);
+      if (partition === PARTITIONS.at(-1) || !isIn(group.members, self)) continue;
+      const whole = group.replicas.filter((member) => counts(member.writer, partition) && (member.writer === self || !lacksLong(member, partition)));
       if (whole.length < layout.replicationFactor) short++;
     }
     return short;
@@ -412,6 +417,9 @@ export class FederationView {
     return found.fingerprint;
   }
 }
+
+type Counts = (writer: WriterId, partition: Partition) => boolean;
+const NOWHERE: ReadonlySet<Partition> = new Set();
 
 function isIn(members: readonly Member[], writer: string): boolean {
   return members.some((member) => member.writer === writer);

@@ -6,13 +6,21 @@
  */
 import { sha256Hex } from "../crypto/hash.ts";
 import type { NodeId } from "../protocol/ids.ts";
-import { type Layout, layoutHash, layoutOf, type MemberFields } from "../protocol/layout.ts";
+import { type Layout, layoutHash, layoutOf, type MemberFields, votersOf } from "../protocol/layout.ts";
 
 const SINGLE = "single-";
 
 /** What a node without a secret is called in its own layout. */
 export function singleId(nodeKey: Uint8Array): NodeId {
   return `${SINGLE}${sha256Hex(nodeKey).slice(0, 32)}` as NodeId;
+}
+
+/**
+ * Whether others go by what is in this folder: a layout with an identity that a secret gave, or the forming of one. Started without the secret it would take writes
+ * that they never see, and form a federation of its own under the same name.
+ */
+export function isOfFederation(layout: Layout | undefined, hasFormed: boolean): boolean {
+  return hasFormed || (layout !== undefined && votersOf(layout).some(({ node }) => !node.startsWith(SINGLE)));
 }
 
 /** @returns the version that follows; undefined when the layout is not one of a single node, or the node still is one */

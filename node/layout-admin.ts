@@ -90,11 +90,13 @@ export class LayoutAdmin {
   /** Layouts this node adopted, the oldest first. @param asked what was ever asked for, as far as it is known */
   async history(asked: readonly QueuedChange[]): Promise<LayoutHistoryEntry[]> {
     const changes = new Map(asked.map((change) => [change.id, change]));
-    const layouts = (await this.#o.engine.store.layoutHistory()).map(({ bytes }) => decodeLayout(bytes));
-    return layouts.map((layout, index) => {
+    const adopted = (await this.#o.engine.store.layoutHistory()).map(({ bytes, adoptedMs }) => ({ layout: decodeLayout(bytes), adoptedMs }));
+    const layouts = adopted.map(({ layout }) => layout);
+    return adopted.map(({ layout, adoptedMs }, index) => {
       const change = changes.get(layout.change);
       return {
         ...layoutStatus(layout),
+        adopted_at: adoptedMs === undefined ? null : new Date(adoptedMs).toISOString(),
         asked_at: change?.asked_at ?? null,
         ended_at: layout.phase === "done" ? (change?.ended_at ?? null) : null,
         what: whatChanged(layouts[index - 1], layout, change),

@@ -46,6 +46,6 @@ function report(error: unknown): number {
   const code = error instanceof Error && "code" in error ? String(error.code) : "unexpected";
   const text = known ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
   if (process.argv.includes("--json")) process.stderr.write(`${JSON.stringify({ error: { code, detail: text } })}\n`);
-  else process.stderr.write(`${text.replace(/^/gm, "continuum: ")}\n`);
+  else process.stderr.write(`${text.replace(/^/gm, "continuum: ")}${error instanceof StartError ? ` [${code}]` : ""}\n`);
   return error instanceof CliError ? error.exit : EXIT.failed;
 }

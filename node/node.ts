@@ -4,13 +4,13 @@ import { join, resolve } from "node:path";
 import { CryptoError } from "../crypto/errors.ts";
 import { createKeyring, type Keyring } from "../crypto/keyring.ts";
 import type { NodeId } from "../protocol/ids.ts";
-import { type Member, votersOf } from "../protocol/layout.ts";
+import { decodeLayout, type Member, votersOf } from "../protocol/layout.ts";
 import { acceptsArguments } from "./arguments.ts";
 import type { Config } from "./config.ts";
 import { Engine } from "./engine.ts";
 import { FederationView } from "./federation-status.ts";
 import { ensureAdminKey } from "./first-key.ts";
-import { singleId } from "./from-single.ts";
+import { isOfFederation, singleId } from "./from-single.ts";
 import { createHttp, type HttpServer } from "./http/server.ts";
 import { loadNodeKey } from "./identity-file.ts";
 import { Joining } from "./joining.ts";
@@ -86,6 +86,7 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
     databaseBytes: await folderBytes(storeFolder),
   }));
   const keyring = config.federationSecrets.length > 0 ? createKeyring(config.federationSecrets) : undefined;
+  if (keyring === undefined) await refuseOfFederation(store, config.dataDir);
   const net =
     keyring === undefined
       ? undefined
@@ -212,6 +213,23 @@ async function open(config: Config, log: Log, closing: (() => Promise<void>)[]):
         await close().catch((error: Error) => log.warn({ error: error.message }, "a part did not close cleanly"));
     },
   };
+}
+
+/** @throws StartError NO_SECRET */
+async function refuseOfFederation(store: Store, dataDir: string): Promise<void> {
+  const stored = await store.meta("layout");
+  const layout = stored === undefined ? undefined : decodeLayout(stored);
+  if (!isOfFederation(layout, (await store.meta("formation")) !== undefined)) return;
+  const others =
+    layout === undefined
+      ? ""
+      : ` (layout ${layout.version}: ${votersOf(layout)
+          .map(({ name }) => name)
+          .join(", ")})`;
+  throw new StartError(
+    "NO_SECRET",
+    `the data folder ${dataDir} belongs to a federation${others}, and there is no FEDERATION_SECRET: set it, or FEDERATION_SECRET_FILE, to what the other nodes have. For a node of its own, name an empty folder`,
+  );
 }
 
 function votersNow(engine: Engine): readonly Member[] {

@@ -43,7 +43,7 @@ export class Resealing {
   readonly #told = new Map<NodeId, Others>();
   #lastTold = "";
   #tellAt = 0;
-  #tellAgainAt = 0;
+  #tellAgainAt: number;
   #roundAt = 0;
   #round: Promise<void> | undefined;
   #wake: () => void = () => undefined;
@@ -53,6 +53,7 @@ export class Resealing {
     this.#o = options;
     this.#first = options.keyring.ids[0] as string;
     this.#lastTold = JSON.stringify(this.others());
+    this.#tellAgainAt = options.system.monotonic() + TELL_AGAIN_MS;
   }
 
   /** What is kept here under another secret than the first: public id, deltas. */

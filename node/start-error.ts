@@ -1,5 +1,13 @@
 /** Why a node did not start: one sentence for the person who started it, and a stable code. Nothing was harmed. */
-export type StartErrorCode = "PORT_IN_USE" | "DATA_LOCKED" | "DATA_UNWRITABLE" | "DATA_NEWER" | "DATA_CORRUPT" | "BAD_SECRET" | "FAILED";
+export type StartErrorCode =
+  | "PORT_IN_USE"
+  | "DATA_LOCKED"
+  | "DATA_UNWRITABLE"
+  | "DATA_NEWER"
+  | "DATA_CORRUPT"
+  | "BAD_SECRET"
+  | "NO_SECRET" // the data folder belongs to a federation
+  | "FAILED";
 
 export class StartError extends Error {
   readonly code: StartErrorCode;

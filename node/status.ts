@@ -15,6 +15,10 @@ export interface PeerStatus {
   readonly lag_seconds: number;
   /** Counts here in quorums: it is listed, connected, and has reported under this version of the layout. */
   readonly counts: boolean;
+  /** Partitions of which it says that its copy is damaged, and counts for nothing. */
+  readonly damaged: number;
+  /** How far its clock is ahead of this node's, ms; negative: behind. Null: it has not told. */
+  readonly clock_ahead_ms: number | null;
   /** Spoken with it; null when it is not connected. */
   readonly protocol_version: number | null;
   /** Public ids of the secrets it knows, the one it seals with first. */
@@ -83,6 +87,8 @@ export interface LayoutProgress {
 }
 
 export interface LayoutHistoryEntry extends LayoutStatus {
+  /** ISO 8601: when this node adopted it, by its clock. Null: by a program that did not write it down. */
+  readonly adopted_at: string | null;
   /** ISO 8601, of the change that it belongs to; null where nobody asked for it or it is not known any more. */
   readonly asked_at: string | null;
   readonly ended_at: string | null;
@@ -162,7 +168,7 @@ export interface FederationStatus {
     readonly system: boolean;
     /** Partitions whose group is shorter than 2 RF - 1, and why this may be fine (fewer members than that). */
     readonly short_groups: number;
-    /** Partitions with data here of which fewer full replicas than the factor are connected and hold all that is known. */
+    /** Partitions with data here, as a replica or as a witness, of which fewer full replicas than the factor are connected, whole and hold all that is known. */
     readonly short_copies: number;
     readonly group_size: number;
     readonly quorum: number;

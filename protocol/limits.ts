@@ -12,6 +12,11 @@ export const METADATA_MAX_BYTES = 64 * 1024;
 export const METADATA_DEPTH_MAX = 16;
 export const BATCH_MEMORIES_MAX = 1000;
 export const IDEMPOTENCY_KEY_MAX_CHARS = 255;
+/**
+ * How long a retry gets the answer of its first execution: a week, so a client that was down over a weekend still hears what became of its request. Afterwards the
+ * key only says that it was used: it counts once for ever, and nobody can read old answers with old keys.
+ */
+export const ANSWERS_KEPT_MS = 7 * 24 * 3600 * 1000;
 export const TENANT_MAX_CHARS = 128;
 
 // What a delta may hold.

@@ -26,6 +26,12 @@ export class PeerClocks {
     return ahead[Math.floor((ahead.length - 1) / 2)];
   }
 
+  /** How far this peer's clock is ahead of ours, ms; negative: behind. */
+  theirsAheadMs(member: WriterId, wall: number, now: number): number | undefined {
+    const theirs = this.#theirs.get(member);
+    return theirs === undefined ? undefined : theirs + now - wall;
+  }
+
   isTooFarAhead(wall: number, now: number): boolean {
     return (this.aheadMs(wall, now) ?? 0) > CLOCK_AHEAD_MAX_MS;
   }

@@ -19,7 +19,7 @@ import { Handovers, holdsAll, isHandedOver } from "./handover.ts";
 import type { KeyHash, Level, NodeId, Partition, WriterId } from "./ids.ts";
 import { type Base, baseOf, type Kind, Knowledge } from "./knowledge.ts";
 import { audienceOf, countingGroups, groupOf, type Layout, layoutTag, type Member, PARTITIONS, votersOf } from "./layout.ts";
-import { HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
+import { ANSWERS_KEPT_MS, HEADS_STREAMS_MAX, INTERVAL_DELTAS_MAX, WITNESS_SEALED_MAX_BYTES } from "./limits.ts";
 import { Membership, type Peer, type Role, roleIn } from "./membership.ts";
 import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
 import { PeerClocks } from "./peer-clocks.ts";
@@ -154,6 +154,8 @@ export class Replica {
   #isCopy = false;
   /** This node's own stream, by partition, as it was on disk when it started. */
   readonly #ownAtStart: ReadonlyMap<Partition, number>;
+  /** By member and partition, for those of whom nothing was heard yet. */
+  readonly #toldBeforeStart = new Map<WriterId, ReadonlyMap<Partition, readonly StreamHead[]>>();
   #conflict: { readonly peer: NodeId; readonly version: number } | undefined;
   #lastReport: number;
   #highWater: Hlc;
@@ -269,7 +271,12 @@ export class Replica {
 
   /** Likewise, without those whose copy of this partition is damaged. */
   countingIn(partition: Partition): readonly WriterId[] {
-    return this.counting().filter((writer) => (writer === this.#writer ? !this.#damaged.has(partition) : this.#countsIn(partition, writer)));
+    return this.counting().filter((writer) => !this.damagedAt(writer).has(partition));
+  }
+
+  /** Partitions of which the copy of this member, this node included, is damaged and counts for nothing, as far as it has told. */
+  damagedAt(member: WriterId): ReadonlySet<Partition> {
+    return member === this.#writer ? new Set(this.#damaged.keys()) : this.#knowledge.damagedOf(member);
   }
 
   /** While a change is under way: partitions that are not handed over yet, as far as this node has heard. */
@@ -781,13 +788,29 @@ export class Replica {
   fetching(): readonly Partition[] {
     return [...this.#fetching];
   }
-  /** How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. */
+  /**
+   * How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. Of whom it has not
+   * heard since it started, as they told before.
+   */
   toldOf(partition: Partition): ReadonlyMap<WriterId, number> {
     const told = new Map<WriterId, number>();
+    const raise = (writer: WriterId, seq: number): void => void told.set(writer, Math.max(told.get(writer) ?? 0, seq));
     for (const member of votersOf(this.layout)) {
       if (member.writer === this.#writer) continue;
       for (const kind of ["heads", "marks"] as const)
-        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) told.set(writer, Math.max(told.get(writer) ?? 0, seq));
+        for (const [writer, { seq }] of this.#knowledge.of(member.writer, kind, partition)) raise(writer, seq);
+      for (const head of this.#toldBefore(member.writer).get(partition) ?? []) raise(head.writer, head.seq);
+    }
+    return told;
+  }
+
+  #toldBefore(member: WriterId): ReadonlyMap<Partition, readonly StreamHead[]> {
+    if (this.#counts(member)) return NOTHING_TOLD;
+    let told = this.#toldBeforeStart.get(member);
+    if (told === undefined) {
+      const before = this.#start.toldBefore(member);
+      told = Map.groupBy([...(before?.heads ?? []), ...(before?.marks ?? [])], ({ partition }) => partition);
+      this.#toldBeforeStart.set(member, told);
     }
     return told;
   }
@@ -797,6 +820,10 @@ export class Replica {
   }
   connectedMembers(): readonly NodeId[] {
     return this.#members.peers().map((peer) => peer.node);
+  }
+  /** How far this peer's wall clock is ahead of ours, ms; undefined: it has not told. */
+  peerAheadMs(member: WriterId, wall: number, now: number): number | undefined {
+    return this.#clocks.theirsAheadMs(member, wall, now);
   }
   /** How far this node's wall clock is ahead of its peers', ms; undefined: nobody has told. */
   clockAheadMs(wall: number, now: number): number | undefined {
@@ -828,17 +855,16 @@ export class Replica {
     const { request, partition } = proposal;
     const delta = this.#state.delta(partition, earlier.writer, earlier.seq);
     if (delta === undefined) {
-      effects.push(
-        refusal(
-          request,
-          "idempotency_key_expired",
-          "This Idempotency-Key was used for a request whose answer is not kept any more. Nothing was written.",
-        ),
-      );
+      effects.push(expired(request));
       return;
     }
     if (delta.body.fingerprint !== proposal.fingerprint) {
       effects.push(refusal(request, "idempotency_key_reused", "This Idempotency-Key was used for a different request."));
+      return;
+    }
+    // The log may keep its body for longer, for those that were away; the key it has for ever.
+    if (proposal.wall - delta.header.hlc[0] > ANSWERS_KEPT_MS) {
+      effects.push(expired(request));
       return;
     }
     this.#acknowledgements.add({
@@ -1449,6 +1475,8 @@ export class Replica {
   }
 }
 
+const NOTHING_TOLD: ReadonlyMap<Partition, readonly StreamHead[]> = new Map();
+
 /** Cut to what one message may list; one part at the least. */
 function inParts<M extends StreamHead>(heads: readonly StreamHead[], marks: readonly M[]) {
   const parts = Math.max(1, Math.ceil(Math.max(heads.length, marks.length) / HEADS_STREAMS_MAX));
@@ -1483,6 +1511,14 @@ function digestOf(heads: readonly StreamHead[], damaged: readonly Partition[]): 
 
 function refusal(request: RequestId, code: Refusal, detail: string): Effect {
   return { type: "refuse", request, code, detail };
+}
+
+function expired(request: RequestId): Effect {
+  return refusal(
+    request,
+    "idempotency_key_expired",
+    "This Idempotency-Key was used for a request whose answer is not kept any more. Nothing was written.",
+  );
 }
 
 function futureNote(delta: Delta, peer: Peer, aheadMs: number): Effect {

@@ -227,10 +227,10 @@ async function history(options: ClientOptions): Promise<void> {
   const { body } = await callApi<LayoutView>(options, { path: `${PATH}?history=true` });
   const entries = body.history ?? [];
   if (options.json) return printJson(entries);
-  const rows = entries.map(({ version, phase, ended_at, asked_at, members, next, what }) => [
+  const rows = entries.map(({ version, phase, adopted_at, ended_at, asked_at, members, next, what }) => [
     String(version),
     phase,
-    ended_at ?? asked_at ?? "",
+    adopted_at ?? ended_at ?? asked_at ?? "",
     what,
     (next ?? { members }).members.map(({ name }) => name).join(", "),
   ]);

@@ -29,8 +29,11 @@ function headline({ node, layout, quorum, consistency, waiting_for: waiting }: F
 }
 
 function members({ node, peers }: FederationStatus): string {
-  const self = [`${node.name} *`, node.zone || "-", node.role, standing(node), "", "", "", "", shortId(node.id), secrets(node.secret_ids)];
-  return drawTable(["node", "zone", "role", "state", "round trip", "behind", "lag", "protocol", "id", "secrets"], [self, ...peers.map(peerRow)]);
+  const self = [`${node.name} *`, node.zone || "-", node.role, standing(node), "", "", "", "", "", shortId(node.id), secrets(node.secret_ids)];
+  return drawTable(
+    ["node", "zone", "role", "state", "round trip", "behind", "lag", "clock", "protocol", "id", "secrets"],
+    [self, ...peers.map(peerRow)],
+  );
 }
 
 function standing({ standing, role }: FederationStatus["node"]): string {
@@ -38,15 +41,17 @@ function standing({ standing, role }: FederationStatus["node"]): string {
 }
 
 function peerRow(peer: PeerStatus): string[] {
+  const whole = peer.damaged === 0 ? "" : `, ${peer.damaged} of its copies damaged`;
   const state = peer.healthy
     ? peer.counts || peer.role === "gateway"
-      ? "healthy"
+      ? `healthy${whole}`
       : "healthy, does not count yet"
     : peer.connected
       ? "connected, not healthy"
       : `not connected${peer.last_seen === null ? "" : `, last seen ${peer.last_seen}`}`;
   const latency = peer.latency_ms === null ? "" : `${peer.latency_ms.toFixed(1)} ms`;
   const lag = peer.lag_seconds === 0 ? "" : `${peer.lag_seconds.toFixed(1)} s`;
+  const clock = peer.clock_ahead_ms === null ? "" : `${peer.clock_ahead_ms < 0 ? "-" : "+"}${Math.abs(peer.clock_ahead_ms / 1000).toFixed(1)} s`;
   const protocol = peer.protocol_version === null ? "" : String(peer.protocol_version);
   return [
     peer.name,
@@ -56,6 +61,7 @@ function peerRow(peer: PeerStatus): string[] {
     latency,
     counted(peer.behind, "delta"),
     lag,
+    clock,
     protocol,
     shortId(peer.id),
     secrets(peer.secret_ids),
@@ -77,15 +83,13 @@ function health(status: FederationStatus): string {
     ...(moving === null
       ? []
       : [
-          `Layout ${layout?.version} is ${moving.phase}: ${moving.partitions_total - moving.partitions_left} of ${moving.partitions_total} partitions are with the owners to come.`,
+          `Layout ${layout?.version} is ${moving.phase}: ${moving.partitions_total - moving.partitions_left} of ${moving.partitions_total} partitions are with the owners to come${moving.members.length === 0 ? "" : `; still to come: ${moving.members.map(({ name, partitions_left: left }) => `${name} ${left}`).join(", ")}`}.`,
         ]),
     `Quorum ${quorum.available ? "is available" : `is NOT available for ${without(quorum)}`}${quorum.short_groups === 0 ? "" : `; ${counted(quorum.short_groups, "partition")} with a short group`}${quorum.short_copies === 0 ? "" : `; ${counted(quorum.short_copies, "partition")} short of copies`}.`,
     ...damaged(status.damaged),
     `Here, of the partitions with data: replica of ${replicas}, witness of ${partitions.length - replicas} (keeping ${counted(witness.held_deltas, "delta")}${waits === "" ? "" : `: ${waits}`}).`,
     `Replication: ${percent(completeness)} % of what is known is here; oldest waiting delta ${lag.toFixed(1)} s.${copying === 0 ? "" : ` ${counted(copying, "partition")} on the way here.`}`,
-    ...(status.clock_ahead_ms === null
-      ? []
-      : [`Clock: ${aside(status.clock_ahead_ms)} its peers'; answered in doubt since the start: ${status.in_doubt_total}.`]),
+    `Clock: ${status.clock_ahead_ms === null ? "nobody to compare with" : `${aside(status.clock_ahead_ms)} its peers'`}; answered in doubt since the start: ${status.in_doubt_total}.`,
   ].join("\n");
 }
 

@@ -26,6 +26,8 @@ const Peer = Type.Object({
   behind: Type.Integer(),
   lag_seconds: Type.Number(),
   counts: Type.Boolean(),
+  damaged: Type.Integer(),
+  clock_ahead_ms: Type.Unsafe<number | null>({ type: ["number", "null"] }),
   protocol_version: Type.Unsafe<number | null>({ type: ["integer", "null"] }),
   secret_ids: Type.Array(Text),
 });

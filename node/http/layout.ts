@@ -42,7 +42,13 @@ const Change = Type.Object({
   ended_at: NullableText,
   node: Text,
 });
-const HistoryEntry = Type.Object({ ...LayoutFields.properties, asked_at: NullableText, ended_at: NullableText, what: Text });
+const HistoryEntry = Type.Object({
+  ...LayoutFields.properties,
+  adopted_at: NullableText,
+  asked_at: NullableText,
+  ended_at: NullableText,
+  what: Text,
+});
 const Plan = Type.Object({
   what: Text,
   changes_nothing: Type.Boolean(),

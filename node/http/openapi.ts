@@ -54,7 +54,7 @@ const MEANINGS: Readonly<Record<ApiCode, string>> = {
   method_not_allowed: "the path has other methods, see Allow",
   conflict: "it contradicts what is there",
   idempotency_key_reused: "the key belongs to another request",
-  idempotency_key_expired: "the key was used so long ago that its answer is not kept any more; nothing was written",
+  idempotency_key_expired: "the key was used so long ago (7 days) that its answer is not kept any more; nothing was written",
   payload_too_large: "the body is too large",
   unsupported_media_type: "the body is not application/json",
   validation_failed: "a field is wrong, see errors",
@@ -72,7 +72,7 @@ const HEADERS_IN = {
   "X-Tenant-ID": "Admin keys only: the tenant to act for.",
   "X-Consistency": "one, quorum or all; `consistency` in body or query wins.",
   "X-Continuum-Frontier": "Of an earlier answer: reads at least what that one wrote or saw.",
-  "Idempotency-Key": "A retry with the same key counts once, on any node.",
+  "Idempotency-Key": "A retry with the same key counts once, on any node, however late it is. For 7 days it gets the answer of the first.",
 };
 const HEADERS_OUT = {
   "X-Continuum-Frontier": "Send it back to read your writes at level one.",

@@ -16,6 +16,7 @@
  * | `!secrets` | public ids of this node's secrets, and since when it has known each |
  * | `!revoked` | nodes that were shut out, as this node last knew |
  * | `l/version` | layouts this node adopted, the newest of them; version in 12 hex digits |
+ * | `v/version` | when it did, by its own clock |
  * | `t/writer` | what another member told last: its start, frontiers and marks |
  * | `f/ppp` | frontier of the partition (full replica): writer, seq, header hash of each stream |
  * | `w/ppp` | marks of the partition (witness), likewise |
@@ -63,6 +64,7 @@ const n = (seq: number): string => seq.toString(16).padStart(12, "0");
 
 export const keys = {
   layout: (version: number): string => `l/${n(version)}`,
+  adopted: (version: number): string => `v/${n(version)}`,
   told: (writer: WriterId): string => `t/${writer}`,
   frontier: (partition: Partition): string => `f/${at(partition)}`,
   marks: (partition: Partition): string => `w/${at(partition)}`,
@@ -92,6 +94,7 @@ export const ranges = {
   replacing: () => under("q"),
   clearingWitness: () => under("z"),
   layouts: () => under("l"),
+  adopted: () => under("v"),
   records: (partition: Partition) => under(`r/${at(partition)}`),
   sealed: () => under("s"),
   aside: () => under("a"),
@@ -104,7 +107,7 @@ export function streamAt(key: string): { partition: Partition; writer: WriterId;
   return { partition: Number(partition) as Partition, writer: writer as WriterId, seq: Number.parseInt(seq as string, 16) };
 }
 
-/** Version out of `l/version`. */
+/** Version out of `l/version` or `v/version`. */
 export function versionAt(key: string): number {
   return Number.parseInt(key.slice(2), 16);
 }

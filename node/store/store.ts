@@ -42,6 +42,7 @@ import {
   decodeStarts,
   decodeTold,
   type Erased,
+  encodeHlc,
   encodePair,
   encodeStarts,
   encodeTold,
@@ -267,22 +268,35 @@ export class Store {
   // ---- layouts -----------------------------------------------------------------------------------------------------
 
   /** The layout in force from now on, and one more of the history. Resolves after fsync. */
-  async putLayout(version: number, bytes: Uint8Array): Promise<void> {
+  async putLayout(version: number, bytes: Uint8Array, wallMs: number): Promise<void> {
     const value = protect(bytes);
     const key = keys.layout(version);
-    const known: string[] = [];
-    for await (const [name] of this.#db.iterator({ ...ranges.layouts(), values: false })) if (name !== key) known.push(name);
+    const known: number[] = [];
+    for await (const [name] of this.#db.iterator({ ...ranges.layouts(), values: false })) if (name !== key) known.push(versionAt(name));
     const tooMany = known.slice(0, Math.max(0, known.length + 1 - LAYOUTS_KEPT));
     await this.#put(
-      [{ type: "put", key, value }, { type: "put", key: META.layout, value }, ...tooMany.map((name): LevelOperation => ({ type: "del", key: name }))],
+      [
+        { type: "put", key, value },
+        { type: "put", key: keys.adopted(version), value: protect(encodeHlc([Math.max(0, Math.round(wallMs)), 0])) },
+        { type: "put", key: META.layout, value },
+        ...tooMany.flatMap((old): LevelOperation[] => [
+          { type: "del", key: keys.layout(old) },
+          { type: "del", key: keys.adopted(old) },
+        ]),
+      ],
       true,
     );
   }
 
   /** Layouts this node adopted, the oldest first. */
-  async layoutHistory(): Promise<{ readonly version: number; readonly bytes: Uint8Array }[]> {
-    const out: { version: number; bytes: Uint8Array }[] = [];
-    for await (const [key, value] of this.#db.iterator(ranges.layouts())) out.push({ version: versionAt(key), bytes: unprotect(key, value) });
+  async layoutHistory(): Promise<{ readonly version: number; readonly bytes: Uint8Array; readonly adoptedMs: number | undefined }[]> {
+    const adopted = new Map<number, number>();
+    for await (const [key, value] of this.#db.iterator(ranges.adopted())) adopted.set(versionAt(key), decodeHlc(unprotect(key, value))[0]);
+    const out: { version: number; bytes: Uint8Array; adoptedMs: number | undefined }[] = [];
+    for await (const [key, value] of this.#db.iterator(ranges.layouts())) {
+      const version = versionAt(key);
+      out.push({ version, bytes: unprotect(key, value), adoptedMs: adopted.get(version) });
+    }
     return out;
   }
 

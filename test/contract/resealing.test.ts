@@ -232,8 +232,9 @@ it("a member tells each peer that connects, and all when it changes, what it kee
   resealing.peer(bob, true);
   resealing.peer(carol, true);
   expect(said).toEqual([["node-of-bob", [[oldId, 3]]]]);
-  await run(() => said.length === 2);
-  expect(said[1]).toEqual(["node-of-bob", []]);
+  // Meanwhile the same may be said again.
+  await run(() => said.at(-1)?.[1].length === 0);
+  expect(said.at(-1)).toEqual(["node-of-bob", []]);
   resealing.received(bob.node, { type: "sealed-under", others: [[oldId, 7]] });
   expect(resealing.told(bob.node)).toEqual([[oldId, 7]]);
   resealing.peer(bob, false);

@@ -105,11 +105,16 @@ describe.each([
   });
 
   it("keeps the layout in force and the newest 256 it adopted", async () => {
-    for (let version = 1; version <= 258; version++) await store.putLayout(version, Uint8Array.of(version % 256, 7));
-    await store.putLayout(258, Uint8Array.of(2, 8));
+    for (let version = 1; version <= 258; version++) await store.putLayout(version, Uint8Array.of(version % 256, 7), 1000 + version);
+    await store.putLayout(258, Uint8Array.of(2, 8), 5000);
     await reopened();
     const history = await store.layoutHistory();
     expect([history.length, history[0]?.version, history.at(-1)?.version]).toEqual([256, 3, 258]);
+    expect([history[0]?.adoptedMs, history.at(-1)?.adoptedMs]).toEqual([1003, 5000]);
+    expect(await db.get(keys.adopted(2))).toBeUndefined();
+    // Written by a program that did not say when.
+    await db.batch([{ type: "del", key: keys.adopted(3) }], { sync: true });
+    expect((await store.layoutHistory())[0]?.adoptedMs).toBeUndefined();
     expect([[...(history.at(-1)?.bytes ?? [])], [...((await store.meta("layout")) ?? [])]]).toEqual([
       [2, 8],
       [2, 8],

@@ -440,11 +440,14 @@ export class Federation {
 
   #log(node: SimNode, alive: () => boolean): Log {
     const line = (level: string) => (facts: object, message: string) => {
-      if (alive()) this.#scheduler.note(`${node.name} ${level}: ${message} ${JSON.stringify(facts)}`);
+      if (alive()) this.#scheduler.note(`${node.name} ${level}: ${message} ${JSON.stringify(facts, withoutStack)}`);
     };
     return { debug: () => {}, info: line("info"), warn: line("warn"), error: line("error") };
   }
 }
+
+/** Where in the code it was names files, and those have other addresses in other processes: the same run must have the same story. */
+const withoutStack = (key: string, value: unknown): unknown => (key === "at" && Array.isArray(value) ? undefined : value);
 
 /** How the product says that a stored value is not what was stored. */
 const CORRUPT = "does not match its checksum";

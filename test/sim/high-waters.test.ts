@@ -57,6 +57,22 @@ describe("what never goes back on a disk", () => {
     expect(complaints(gone)).toEqual(["alice: !layout version was 1 and is gone"]);
   });
 
+  it("may be gone with a partition that was on its way out, also when nobody heard that the batch is there, and not otherwise", () => {
+    const streams: [string, Uint8Array] = ["f/007", row([[ALICE, 3, "h"]])];
+    const marks: [string, Uint8Array] = ["w/007", row([[ALICE, 3, "h"]])];
+    const high = (...found: [string, Uint8Array][]): string[] => {
+      const waters = new HighWaters();
+      waters.wrote("alice", new Map([born(), streams, marks]), true);
+      waters.found("alice", new Map([born(), ...found]));
+      return complaints(waters);
+    };
+    expect(high(marks, ["q/007", row([])])).toEqual([]);
+    expect(high(streams, ["z/007", row([])])).toEqual([]);
+    expect(high(marks, ["q/008", row([])])).toHaveLength(1);
+    expect(high(streams, ["q/007", row([])])).toHaveLength(1);
+    expect(high(marks)).toHaveLength(1);
+  });
+
   it("may be lost by a power cut as long as it was not synced", () => {
     const high = disk(["!clock", [100, 0]]);
     high.wrote("alice", new Map([["!clock", row([200, 0])]]), false);

@@ -42,7 +42,12 @@ export class HighWaters {
     else if (known?.incarnation !== text(incarnation)) this.#disks.set(where, { incarnation: text(incarnation), rows: new Map() });
     const disk = this.#disks.get(where);
     if (disk === undefined) return;
-    for (const key of disk.rows.keys()) if (!contents.has(key)) this.#row(where, disk, key, undefined, true);
+    for (const key of disk.rows.keys()) {
+      if (contents.has(key)) continue;
+      // Its partition was on its way out, in a batch of which nobody heard that it is there: an fsync that failed.
+      if (isStreams(key) && contents.has(`${key.startsWith("w") ? "z" : "q"}${key.slice(1)}`)) disk.rows.delete(key);
+      else this.#row(where, disk, key, undefined, true);
+    }
     for (const [key, value] of contents) this.#row(where, disk, key, value, true);
   }
 

@@ -330,6 +330,49 @@ export const LAYOUT_SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: "a retry a week later is told that its answer is not kept, and counts once, also at a replica whose disk was lost since",
+    play: async (stage) => {
+      await formed(stage);
+      const { federation } = stage;
+      const [first, second] = stage.groupOf("alpha").replicas;
+      const put = { memory: "m", value: "1" };
+      const asked = await stage.ask(first, "put", put, { key: "k" });
+      const days = (count: number): void => {
+        for (const { clock } of federation.nodes) clock.offsetMs += count * 24 * 3_600_000;
+      };
+      const retry = async (node: SimNode): Promise<string> => {
+        const answer = await stage.ask(node, "put", put, { key: "k" });
+        return answer instanceof ApiError ? answer.code : JSON.stringify(answer.value);
+      };
+      days(6);
+      await stage.pass(5000);
+      const within = [await retry(first), await retry(second)];
+      days(2);
+      await stage.pass(5000);
+      stage.loseDisk(second);
+      federation.start(second);
+      await stage.formed();
+      await stage.pass(5000);
+      const after = [await retry(first), await retry(second)];
+      federation.crash(first, "power");
+      federation.start(first);
+      await stage.formed();
+      after.push(await retry(first));
+      return [
+        ...expectThat(
+          !(asked instanceof ApiError) && within.every((answer) => answer === JSON.stringify(asked.value)),
+          `within a week the retries were answered with ${within}`,
+        ),
+        ...expectThat(
+          after.every((code) => code === "idempotency_key_expired"),
+          `after it they were answered with ${after}`,
+        ),
+        ...(await unseen(stage, [first, second], ["m"])),
+        ...(await stage.examine()),
+      ];
+    },
+  },
+  {
     name: "a node whose clock is an hour ahead stamps nothing, lets another write for it, and writes again once its clock is right",
     play: async (stage) => {
       await formed(stage);

@@ -694,8 +694,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "a layout used before it is on disk",
     file: "node/engine.ts",
-    find: "        await this.#o.store.putLayout(layout.version, encodeLayout(layout));",
-    replace: "        void this.#o.store.putLayout(layout.version, encodeLayout(layout));",
+    find: "        await this.#o.store.putLayout(layout.version,",
+    replace: "        void this.#o.store.putLayout(layout.version,",
     scenario: "speaks of a version before",
   },
   {
@@ -824,5 +824,12 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "",
     test: "test/unit/joining.test.ts",
     only: "does not while that one is connected to anybody",
+  },
+  {
+    name: "answers that are kept for ever",
+    file: "protocol/replica.ts",
+    find: "if (proposal.wall - delta.header.hlc[0] > ANSWERS_KEPT_MS) {",
+    replace: "if (proposal.wall - delta.header.hlc[0] > Number.MAX_SAFE_INTEGER) {",
+    test: "test/unit/replica.test.ts",
   },
 ];

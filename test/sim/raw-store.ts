@@ -15,6 +15,8 @@ export interface RawStore {
   readonly records: ReadonlyMap<number, ReadonlyMap<string, string>>;
   /** Partition/key hash -> executions `writer/seq`. */
   readonly keys: ReadonlyMap<string, readonly string[]>;
+  /** Full replica: partitions whose rows are on their way out. */
+  readonly leaving: ReadonlySet<number>;
   readonly layout: string | undefined;
   readonly clock: readonly [number, number];
 }
@@ -50,6 +52,7 @@ export function readRawStore(disk: ReadonlyMap<string, Uint8Array>): RawStore {
   const sealed = new Map<string, RawHeader>();
   const records = new Map<number, Map<string, string>>();
   const keys = new Map<string, readonly string[]>();
+  const leaving = new Set<number>();
   let layout: string | undefined;
   let clock: readonly [number, number] = [0, 0];
   for (const [key, value] of disk) {
@@ -71,10 +74,11 @@ export function readRawStore(disk: ReadonlyMap<string, Uint8Array>): RawStore {
         `${Number(partition)}/${key.slice("k/ppp/".length)}`,
         executions.map(([writer, seq]) => `${writer}/${seq}`),
       );
-    } else if (key === "!layout") layout = Buffer.from(payload(value)).toString("hex");
+    } else if (kind === "q") leaving.add(Number(partition));
+    else if (key === "!layout") layout = Buffer.from(payload(value)).toString("hex");
     else if (key === "!clock") clock = decode(payload(value)) as [number, number];
   }
-  return { frontiers, marks, log, sealed, records, keys, layout, clock };
+  return { frontiers, marks, log, sealed, records, keys, leaving, layout, clock };
 }
 
 /** How many own the partitions of a layout that serves now, and how many full copies they keep. */

@@ -279,6 +279,7 @@ function unrest(federation: Federation): string | undefined {
     if (node.disk.busy) return `${node.name}'s disk is busy`;
     for (const [key, value] of node.disk.contents()) {
       if (key.startsWith("s/")) return `${node.name} keeps ${key}`;
+      if (key.startsWith("q/") || key.startsWith("z/")) return `${node.name} clears a partition: ${key}`;
       if (!key.startsWith("f/") && !key.startsWith("w/")) continue;
       const row = key.slice(2);
       const text = Buffer.from(value).toString("latin1");

@@ -47,6 +47,8 @@ export class Registry {
   readonly #layouts = new Map<number, { readonly text: string; readonly where: string }>();
   /** By row: which nodes ever had it durably, a delta in full (`d/`) or sealed (`s/`); a disk may have been lost since. */
   readonly #everHeld = new Map<string, Set<string>>();
+  /** Nodes and partitions, while what they keep as witnesses goes as a whole. */
+  readonly #leaving = new Set<string>();
   /** A disk was lost, or an older copy took its place: what was acknowledged at `one` may be gone. */
   disksLost = false;
   readonly #disks: () => readonly Disk[];
@@ -72,6 +74,7 @@ export class Registry {
 
   #saw(where: string, entries: Iterable<readonly [string, Uint8Array | undefined]>): void {
     for (const [key, value] of entries) {
+      if (key.startsWith("z/")) this.#leaves(where, key.slice(2), value !== undefined);
       if (value === undefined) {
         if (key.startsWith("s/")) this.#forgot(where, key);
         continue;
@@ -126,7 +129,14 @@ export class Registry {
     if (key.startsWith("d/") && !this.deltas.has(header.name)) this.deltas.set(header.name, rawDelta(value));
   }
 
+  /** What is kept as a witness goes as a whole: another group keeps the partition, and a quorum of it has all of that, which need not be two full copies yet. */
+  #leaves(where: string, partition: string, begins: boolean): void {
+    if (begins) this.#leaving.add(`${where} ${partition}`);
+    else this.#leaving.delete(`${where} ${partition}`);
+  }
+
   #forgot(where: string, key: string): void {
+    if (this.#leaving.has(`${where} ${key.split("/")[1]}`)) return;
     const copies = this.#everHeld.get(`d/${key.slice("s/".length)}`)?.size ?? 0;
     if (copies >= Math.min(this.#factor, this.#disks().length)) return;
     this.#violations.push({ checker: "witness", message: `${where} forgot ${key}, which only ${copies} full replicas hold` });
@@ -241,6 +251,8 @@ function checkStore({ name, store }: RestingNode, registry: Registry): Violation
     }
   }
   for (const delta of store.log.values()) {
+    // One that nobody needs here any more may have begun to go since all came to rest.
+    if (store.leaving.has(delta.partition)) continue;
     if ((store.frontiers.get(delta.partition)?.get(delta.writer)?.seq ?? 0) < delta.seq) fail(`${delta.name} is stored beyond the frontier`);
     if (!registry.deltas.has(delta.name)) fail(`${delta.name} came from nowhere`);
   }

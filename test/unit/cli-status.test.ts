@@ -16,6 +16,8 @@ const peer = (name: string, more: Partial<PeerStatus> = {}): PeerStatus => ({
   behind: 0,
   lag_seconds: 0,
   counts: true,
+  damaged: 0,
+  clock_ahead_ms: -1234,
   protocol_version: 2,
   secret_ids: ["5ec2e701"],
   ...more,
@@ -71,10 +73,10 @@ test("a federation is drawn as a table a person can read", () => {
     drawStatus(status),
   ).toBe(`Federation 79d4fff3 · layout 1 · replication factor 2 · quorum 2 of 3 · default consistency quorum · seen from alice
 
-node     zone  role    state                                              round trip  behind    lag  protocol  id          secrets
-alice *  east  member  this node                                                                               ..abcdefgh  5ec2e701
-bob      -     member  healthy                                            0.4 ms      0 deltas       2         ..abcdefgh  5ec2e701
-carol    -     member  not connected, last seen 2026-11-21T12:00:00.000Z              1 delta        2         ..abcdefgh  5ec2e701
+node     zone  role    state                                              round trip  behind    lag  clock   protocol  id          secrets
+alice *  east  member  this node                                                                                       ..abcdefgh  5ec2e701
+bob      -     member  healthy                                            0.4 ms      0 deltas       -1.2 s  2         ..abcdefgh  5ec2e701
+carol    -     member  not connected, last seen 2026-11-21T12:00:00.000Z              1 delta        -1.2 s  2         ..abcdefgh  5ec2e701
 
 Quorum is available.
 Here, of the partitions with data: replica of 1, witness of 1 (keeping 1 delta: carol lacks 1).
@@ -104,13 +106,16 @@ test("what moves, what conflicts and what does not count yet is said", () => {
     quorum: { available: false, unavailable: 130, system: true, short_groups: 0, short_copies: 2, group_size: 3, quorum: 2 },
     completeness: 0.99999,
     copying: 1,
-    peers: [peer("bob", { counts: false })],
+    peers: [peer("bob", { counts: false }), peer("carol", { damaged: 2 })],
+    clock_ahead_ms: null,
   });
   expect(drawn).toContain("layout 3 (joint)");
   expect(drawn).toContain("Quorum is NOT available for 130 of 256 partitions; 2 partitions short of copies.");
   expect(drawn).toContain("this node, refilling");
   expect(drawn).toContain("healthy, does not count yet");
-  expect(drawn).toContain("Layout 3 is joint: 240 of 257 partitions are with the owners to come.");
+  expect(drawn).toContain("Layout 3 is joint: 240 of 257 partitions are with the owners to come; still to come: dave 17.");
+  expect(drawn).toContain("healthy, 2 of its copies damaged");
+  expect(drawn).toContain("Clock: nobody to compare with; answered in doubt since the start: 2.");
   expect(drawn).toContain("Two layouts 3 are in use: quorum stops.");
   expect(drawn).toContain("2 partitions short of copies");
   expect(drawn).toContain("99.99 % of what is known is here");

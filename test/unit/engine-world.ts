@@ -223,7 +223,7 @@ export class Engines {
     for (const name of members) await engines.#make(name, options[name] ?? {});
     const listed = members.map((name) => engines.at(name).member);
     for (const [name, more] of Object.entries(others)) await engines.#make(name, more);
-    for (const name of members) await engines.at(name).store.putLayout(1, encodeLayout(layoutOf({ ...LAYOUT, members: listed })));
+    for (const name of members) await engines.at(name).store.putLayout(1, encodeLayout(layoutOf({ ...LAYOUT, members: listed })), WALL);
     for (const { engine, joining } of engines.nodes.values()) {
       await engine.start();
       joining.start();

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { writerIdOf } from "../../crypto/hash.ts";
-import { firstMember, singleId } from "../../node/from-single.ts";
+import { firstMember, isOfFederation, singleId } from "../../node/from-single.ts";
 import type { FederationId, Incarnation, NodeId } from "../../protocol/ids.ts";
 import { layoutHash, layoutOf, type MemberFields } from "../../protocol/layout.ts";
+import { staged } from "../../protocol/layout-change.ts";
 
 const incarnation = "07".repeat(16) as Incarnation;
 const single = singleId(new Uint8Array(32));
@@ -32,4 +33,16 @@ test("once, and only a layout of a single node: not while it stays single, of an
   expect(firstMember(layout, { ...member, incarnation: "08".repeat(16) as Incarnation })).toBeUndefined();
   const two = layoutOf({ ...layout, members: [alone, { ...member, incarnation }] });
   expect(firstMember(two, member)).toBeUndefined();
+});
+
+test("a folder is a federation's as soon as others may go by what is in it, and a single node's before", () => {
+  expect(isOfFederation(undefined, false)).toBe(false);
+  expect(isOfFederation(layout, false)).toBe(false);
+  expect(isOfFederation(layout, true)).toBe(true);
+  expect(isOfFederation(undefined, true)).toBe(true);
+  const first = firstMember(layout, member)!;
+  expect(isOfFederation(first, false)).toBe(true);
+  const others = [{ ...member, node: "12D3KooWbob" as NodeId, name: "bob" }];
+  expect(isOfFederation(layoutOf({ ...layout, members: others }), false)).toBe(true);
+  expect(isOfFederation(staged(layout, { members: [alone, ...others], replicationFactor: 2 }, "add"), false)).toBe(true);
 });

@@ -27,6 +27,7 @@ const TESTED_IN: Readonly<Record<keyof typeof limits, string>> = {
   METADATA_DEPTH_MAX: "here",
   BATCH_MEMORIES_MAX: "here",
   IDEMPOTENCY_KEY_MAX_CHARS: "here",
+  ANSWERS_KEPT_MS: "test/unit/replica.test.ts",
   TENANT_MAX_CHARS: "here",
   DELTA_BODY_MAX_BYTES: "test/unit/delta.test.ts",
   DELTA_HEADER_MAX_BYTES: "test/unit/delta.test.ts",

@@ -26,6 +26,14 @@ describe("how far a clock is ahead of the peers'", () => {
     expect(clocks(0, 10, -1_000_000).isTooFarAhead(WALL, 1000)).toBe(false);
   });
 
+  it("is known of each peer by itself", () => {
+    const peers = clocks(0, 10, -1_000_000);
+    const ahead = [alice, bob, carol, dave].map(({ writer }) => peers.theirsAheadMs(writer, WALL + 500, 1500));
+    expect(ahead).toEqual([0, 10, -1_000_000, undefined]);
+    // Ours jumps.
+    expect(peers.theirsAheadMs(bob.writer, WALL + 10_000, 1000)).toBe(-9_990);
+  });
+
   it("is said by both of two peers, or it is not so", () => {
     expect(clocks(0, -1_000_000).isTooFarAhead(WALL, 1000)).toBe(false);
     expect(clocks(-1_000_000, -1_000_000).isTooFarAhead(WALL, 1000)).toBe(true);

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
+import type { Delta } from "../../protocol/delta.ts";
+import type { Effect } from "../../protocol/effects.ts";
 import type { FederationId, NodeId, WriterId } from "../../protocol/ids.ts";
 import { partitionOf } from "../../protocol/layout.ts";
-import { DELTA_ENTRIES_MAX, INTERVAL_DELTAS_MAX } from "../../protocol/limits.ts";
+import { ANSWERS_KEPT_MS, DELTA_ENTRIES_MAX, INTERVAL_DELTAS_MAX } from "../../protocol/limits.ts";
 import {
   alice,
   bob,
@@ -196,6 +198,24 @@ describe("a repeated key (P5)", () => {
     at.propose({ request: 9, key: "k", answer: "another" });
     expect(at.stagedDeltas).toEqual(["bob/1"]);
     expect(ofType(at.propose({ request: 10, key: "k" }), "done")).toMatchObject([{ request: 10, done: { answer: "of bob" } }]);
+  });
+
+  it("gets that answer for ANSWERS_KEPT_MS; afterwards it is refused, and still counts once, for ever", () => {
+    const at = home();
+    at.propose({ key: "k", level: "one" });
+    at.flush();
+    const [{ header }] = own(at) as [Delta];
+    const retry = (request: number, ms: number): Effect[] => at.propose({ request, key: "k", level: "one", wall: header.hlc[0] + ms });
+    expect(ofType(retry(2, ANSWERS_KEPT_MS), "done")).toMatchObject([{ request: 2, done: { answer: "answer 1" } }]);
+    for (const ms of [ANSWERS_KEPT_MS + 1, 1000 * ANSWERS_KEPT_MS])
+      expect(retry(3, ms)).toMatchObject([{ type: "refuse", request: 3, code: "idempotency_key_expired" }]);
+    // What is worse stays worse: the key of another request.
+    const other = at.propose({ request: 4, key: "k", fingerprint: "g", wall: header.hlc[0] + 1000 * ANSWERS_KEPT_MS });
+    expect(other).toMatchObject([{ type: "refuse", request: 4, code: "idempotency_key_reused" }]);
+    expect(own(at)).toHaveLength(1);
+    expect(at.state.executions(PARTITION, header.key)).toHaveLength(1);
+    // A clock that is behind, or the other's that was ahead, is no reason.
+    expect(ofType(retry(5, -ANSWERS_KEPT_MS), "done")).toHaveLength(1);
   });
 
   it("used for another request is refused", () => {
