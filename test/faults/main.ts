@@ -44,7 +44,10 @@ if (process.platform !== "linux") {
 
 const open = new Set<Stage>();
 for (const signal of ["SIGINT", "SIGTERM"] as const)
-  process.once(signal, () => void Promise.all([...open].map((stage) => stage.close())).finally(() => process.exit(1)));
+  process.once(signal, () => {
+    console.log(`${signal}: everything that runs is stopped, and nothing is judged`);
+    void Promise.all([...open].map((stage) => stage.close())).finally(() => process.exit(1));
+  });
 
 let [passed, failed, leftOut] = [0, 0, 0];
 if (values.mix) await playMix();
