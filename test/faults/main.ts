@@ -3,7 +3,7 @@
  * npm run faults -- --mix --minutes N [--nodes K] [--seed N] [--story]
  *
  * Real nodes behind the fault proxy, one scenario after the other. A line each; the last line is `N passed, N failed`, the exit code 0 when none failed.
- * `--scenario 4` plays one of them, `--story` tells what happens as it happens, `--quick` plays the shorter cut that CI runs, two at a time, `--keep` leaves
+ * `--scenario 4` plays one of them, `--story` tells what happens as it happens, `--quick` plays the shorter cut that CI runs, three at a time, `--keep` leaves
  * folders and logs where they are (those of a failed scenario stay anyhow). `--mix` plays all faults at random, and says at its end what clients and nodes
  * went through.
  */
@@ -30,7 +30,7 @@ const { values } = parseArgs({
 const seed = values.seed === undefined ? 1 + Math.floor(Math.random() * 1_000_000) : Number(values.seed);
 const [minutes, nodes] = [Number(values.minutes), Number(values.nodes)];
 const chosen = values.scenario === undefined ? SCENARIOS : SCENARIOS.filter(({ fault }) => String(fault) === values.scenario);
-const jobs = Math.min(chosen.length, Number(values.jobs ?? (values.quick ? 2 : 1)));
+const jobs = Math.min(chosen.length, Number(values.jobs ?? (values.quick ? 3 : 1)));
 if (![seed, jobs, nodes].every(Number.isInteger) || chosen.length === 0 || !(minutes > 0) || jobs < 1 || nodes < 4 || nodes > 7) {
   const faults = SCENARIOS.map(({ fault }) => fault).join("|");
   process.stderr.write(`usage: npm run faults -- [--scenario ${faults}] [--seed N] [--quick] [--jobs N] [--story] [--keep]\n`);
@@ -44,7 +44,10 @@ if (process.platform !== "linux") {
 
 const open = new Set<Stage>();
 for (const signal of ["SIGINT", "SIGTERM"] as const)
-  process.once(signal, () => void Promise.all([...open].map((stage) => stage.close())).finally(() => process.exit(1)));
+  process.once(signal, () => {
+    console.log(`${signal}: everything that runs is stopped, and nothing is judged`);
+    void Promise.all([...open].map((stage) => stage.close())).finally(() => process.exit(1));
+  });
 
 let [passed, failed, leftOut] = [0, 0, 0];
 if (values.mix) await playMix();
