@@ -79,12 +79,13 @@ export class SecretOperator implements Operator {
     });
   }
 
-  /** Whoever runs is asked, as any node may be. Who is down is configured too, and starts with it. */
+  /** Whoever answers and has been told of the new secret is asked, as a person would. Who is down is configured too, and starts with it. */
   #next(): void {
     const { freshSecret: fresh } = this.#federation;
     const nodes = this.#federation.nodes.filter(({ revoked }) => !revoked);
-    const asked = nodes.find((node) => node.process?.engine.layout !== undefined);
-    if (asked?.process === undefined || fresh === undefined || !this.#isBack()) return;
+    if (fresh === undefined || !this.#isBack()) return;
+    const asked = nodes.find(({ process, pause, secrets }) => process?.engine.layout !== undefined && !pause.holds && secrets.includes(fresh));
+    if (asked?.process === undefined) return;
     const { step, lagging } = rotationStep(asked.process.secrets.view(), this.#federation.idOf(fresh));
     this.#waitsFor = `secret rotation at ${asked.name}: ${step}, ${lagging.map(({ name, why }) => `${name} ${why}`).join("; ")}`;
     const change = CHANGES[step];
