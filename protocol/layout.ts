@@ -451,12 +451,13 @@ function hexHash(value: unknown): string {
 /** Printable ASCII without space and comma: sorts the same as bytes and as characters, and survives a comma list. */
 function printable(value: unknown, shortest: number, longest: number, field: string): string {
   if (typeof value !== "string" || value.length < shortest || value.length > longest || !/^[\x21-\x2b\x2d-\x7e]*$/.test(value))
-    throw malformed(field);
+    throw malformed(field, `is ${shortest} to ${longest} printable ASCII characters, without space and comma`);
   return value;
 }
 
 function wholeNumber(value: unknown, least: number, most: number, field: string): number {
-  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least || value > most) throw malformed(field);
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < least || value > most)
+    throw malformed(field, `is a whole number from ${least} to ${most}`);
   return value;
 }
 
@@ -465,8 +466,9 @@ function openUnit(value: unknown, field: string): number {
   return value;
 }
 
-function malformed(field: string): ProtocolError {
-  return new ProtocolError("MALFORMED", `layout: ${field}`, { field });
+/** @param rule what it must be, as the end of a sentence; none where no person types it */
+function malformed(field: string, rule = "cannot be read"): ProtocolError {
+  return new ProtocolError("MALFORMED", `layout: ${field} ${rule}`, { field });
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

@@ -197,6 +197,13 @@ describe("the bytes of a layout", () => {
       );
   });
 
+  it("say of what a person may have typed what it must be", () => {
+    expect(() => layout([member("alice", { zone: "east wing" })])).toThrowError(
+      `layout: zone is 0 to ${ZONE_MAX_CHARS} printable ASCII characters, without space and comma`,
+    );
+    expect(() => layout([member("alice", { weight: 0 })])).toThrowError(`layout: weight is a whole number from 1 to ${MEMBER_WEIGHT_MAX}`);
+  });
+
   it("hold the largest federation, not one member more, and nothing above their size is even parsed", () => {
     const many = (count: number) =>
       Array.from({ length: count }, (_, index) =>
