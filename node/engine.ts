@@ -76,6 +76,8 @@ interface Pending {
 
 /** How often the core hears of time, ms. */
 const TICK_MS = 50;
+/** How often it is looked whether a flush that runs has ended, ms. */
+const FLUSHED_MS = 5;
 /** At the least between two gossiped "I have news", ms. */
 const NEWS_MS = 1000;
 /** Between two times that what others told is written down, and that a peer is told our layout, ms. */
@@ -261,7 +263,7 @@ export class Engine {
     for (const pending of this.#pending.values())
       pending.reject(new ApiError("in_doubt", "This node is stopping; retry at another node with the same Idempotency-Key."));
     this.#pending.clear();
-    while (this.#flushing) await new Promise<void>((resolve) => this.#o.system.after(5, resolve));
+    while (this.#flushing) await this.#pause();
     await this.#snapshots?.stop();
     await this.resealing?.stop();
     if (this.#o.store.staged.hasStaged) await this.#o.store.flush();
@@ -434,10 +436,15 @@ export class Engine {
         this.#hasNews = true;
         this.#perform(this.#replica?.persisted(batches, system.monotonic()) ?? []);
       }
-      this.#flushing = false;
     } catch (error) {
       this.#fatal(error as Error);
+    } finally {
+      this.#flushing = false;
     }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => this.#o.system.after(FLUSHED_MS, resolve));
   }
 
   // ---- peers ---------------------------------------------------------------------------------------------------
@@ -757,6 +764,9 @@ export class Engine {
     const { store, system, log } = this.#o;
     log.error({ reason, incarnation: store.incarnation }, "this disk is a copy of one that went on: it goes on under a new incarnation");
     try {
+      // What is staged comes first: a flush after this would write the frontiers as they were.
+      while (this.#flushing) await this.#pause();
+      if (store.staged.hasStaged) await store.flush();
       await store.renewIncarnation((length) => system.randomBytes(length), this.writer, tails);
     } catch (error) {
       this.#o.onFatal(error as Error);

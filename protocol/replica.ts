@@ -7,6 +7,7 @@ import { Acknowledgements } from "./acknowledge.ts";
 import { Barriers } from "./barrier.ts";
 import { CatchUp } from "./catch-up.ts";
 import { type Hlc, laterHlc, tickHlc } from "./clock.ts";
+import { Copies } from "./copies.ts";
 import { buildDelta, type Delta, hashOf } from "./delta.ts";
 import type { Batch, DamagedCopy, Effect, OwnTail, Proposal, ReadRequest, Refusal, RequestId } from "./effects.ts";
 import { ProtocolError } from "./errors.ts";
@@ -25,7 +26,7 @@ import type { KeptMark, Message, MessageOf, StartId } from "./message.ts";
 import { PeerClocks } from "./peer-clocks.ts";
 import type { Tally } from "./quorum.ts";
 import { heldMessage, type News, pushes, reports } from "./spread.ts";
-import { copyShownBy, type Standing, Standings } from "./standing.ts";
+import { copyShownBy, type Standing, Standings, unheardTails } from "./standing.ts";
 import { Streams } from "./streams.ts";
 import { witnessMay } from "./witness.ts";
 
@@ -98,10 +99,6 @@ const READY_AGAIN_MS = 2000;
 const LEFTOVERS_AT_A_TIME = 16;
 /** An empty copy that lacks at least so many deltas takes the partition as it is: a delta replayed costs more than the records it left, and these are fewer. */
 const SNAPSHOT_MIN_DELTAS = 64;
-/** Partitions taken as snapshots at a time. */
-const SNAPSHOTS_TAKEN_MAX = 2;
-/** After a snapshot failed the log is tried for so long, ms. */
-const SNAPSHOT_AGAIN_MS = 5000;
 /** Members that have not told enough for a floor are asked this often, ms. Rounds that take longer begin again with what stands then. */
 const FLOOR_ASK_MS = 1000;
 const FLOOR_PATIENCE_MS = 600_000;
@@ -129,20 +126,7 @@ export class Replica {
   readonly #agreedParts = new Map<NodeId, { readonly parts: number; readonly seen: Set<number> }>();
   /** Per stream this node is witness of: sealed deltas up to here are forgotten. */
   readonly #forgotten = new Map<string, number>();
-  /** Partitions on their way here as snapshots; and those that failed, until when. */
-  readonly #fetching = new Set<Partition>();
-  /** Copies on their way out: gone from the moment that was decided, whatever layout comes before the disk is done. */
-  readonly #leaving = new Set<`${Kind}/${Partition}`>();
-  readonly #fetchFailed = new Map<Partition, number>();
-  /**
-   * Copies here that are not what was written. What was acknowledged of them is remembered (`#streams`), but they count for nothing, neither here nor for others,
-   * until they hold all of it again: as a member does that is down and will come back with what it had (P1).
-   */
-  readonly #damaged = new Map<Partition, Set<Kind>>();
-  /** Damaged too, but no other full replica is in the group: they stay in service, as what can be read of them is all there is. */
-  readonly #onlyCopies = new Set<Partition>();
-  /** Copies whose log has a gap that nobody can fill from his: the bodies are erased. */
-  readonly #needsSnapshot = new Set<Partition>();
+  readonly #copies: Copies;
   /** Floors this node proposes, and what members told in one message while the rounds are under way. */
   readonly #floors = new Map<Partition, { readonly rounds: FloorRounds; readonly begun: number; readonly told: Map<WriterId, Frontier> }>();
   #floorAt = 0;
@@ -206,8 +190,7 @@ export class Replica {
       start.hasCounted,
     );
     // Of a copy that is gone by now nothing was acknowledged.
-    for (const { partition, kind } of start.damaged)
-      if (!this.#streams[kind].isEmpty(partition)) this.#damaged.set(partition, (this.#damaged.get(partition) ?? new Set()).add(kind));
+    this.#copies = new Copies(start.damaged.filter(({ partition, kind }) => !this.#streams[kind].isEmpty(partition)));
     this.#base = this.#ownBase();
   }
 
@@ -217,12 +200,12 @@ export class Replica {
 
   /** What this node does for clients: it executes as a replica. Undefined: it is in no group that serves the partition, or does not count there. */
   role(partition: Partition): Role | undefined {
-    return this.#standing === "counting" && !this.#damaged.has(partition) ? this.#members.role(partition) : undefined;
+    return this.#standing === "counting" && !this.#copies.isGivenUp(partition) ? this.#members.role(partition) : undefined;
   }
 
   /** Whether it may answer reads at `one` from its own state, though it does not count yet after its start. */
   mayReadAtOne(partition: Partition): boolean {
-    if (this.#standings.isRefilling || this.#damaged.has(partition)) return false;
+    if (this.#standings.isRefilling || this.#copies.isGivenUp(partition)) return false;
     return (this.#standing === "counting" || this.#standing === "comparing") && this.#members.role(partition) === "replica";
   }
 
@@ -257,8 +240,8 @@ export class Replica {
       if (this.#standing === "counting") this.#tellAllOnce(peer, effects);
     }
     this.#review(effects);
-    for (const partition of this.#onlyCopies) this.#giveUp(partition, "heads", effects);
-    for (const [partition, kinds] of this.#damaged) if (kinds.has("heads") && this.#isOnlyCopy(partition)) effects.push({ type: "keep", partition });
+    for (const partition of this.#copies.onlyCopies()) this.#giveUp(partition, "heads", effects);
+    for (const partition of this.#copies.givenUp("heads")) if (this.#isOnlyCopy(partition)) effects.push({ type: "keep", partition });
     for (const read of this.#barriers.restart()) effects.push(...this.read(read, now));
     return effects;
   }
@@ -276,7 +259,7 @@ export class Replica {
 
   /** Partitions of which the copy of this member, this node included, is damaged and counts for nothing, as far as it has told. */
   damagedAt(member: WriterId): ReadonlySet<Partition> {
-    return member === this.#writer ? new Set(this.#damaged.keys()) : this.#knowledge.damagedOf(member);
+    return member === this.#writer ? new Set(this.#copies.givenUp()) : this.#knowledge.damagedOf(member);
   }
 
   /** While a change is under way: partitions that are not handed over yet, as far as this node has heard. */
@@ -297,7 +280,7 @@ export class Replica {
 
   /** Full replicas that count and are connected: who may give a snapshot of the partition. In the place of a damaged copy only one with all that was acknowledged. */
   snapshotSources(partition: Partition): NodeId[] {
-    const acknowledged = this.#damaged.has(partition) ? this.#streams.heads.durableFrontier(partition) : [];
+    const acknowledged = this.#copies.isGivenUp(partition) ? this.#streams.heads.durableFrontier(partition) : [];
     const hasAll = (writer: WriterId): boolean => acknowledged.every(([of, seq]) => this.#heldBy(writer, "heads", partition, of) >= seq);
     return groupOf(this.layout, partition).replicas.flatMap(({ writer, node }) =>
       this.#members.isConnected(writer) && this.#countsIn(partition, writer) && hasAll(writer) ? [node] : [],
@@ -307,11 +290,11 @@ export class Replica {
   /** A snapshot that a crash interrupted goes on. @returns false when this node does not keep the partition any more: what is there of it is to be dropped */
   takesUp(partition: Partition): boolean {
     if (!this.#members.keepsAs(partition, "replica")) {
-      this.#leaving.add(`heads/${partition}`);
+      this.#copies.leaves("heads", partition);
       this.#streams.heads.replace(partition, []);
       return false;
     }
-    this.#fetching.add(partition);
+    this.#copies.arrives(partition);
     return true;
   }
 
@@ -319,10 +302,11 @@ export class Replica {
   fetched(partition: Partition, heads: readonly StreamHead[] | undefined, highWater: Hlc, now: number): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
-    this.#fetching.delete(partition);
-    this.#needsSnapshot.delete(partition);
-    if (heads === undefined) this.#fetchFailed.set(partition, now + SNAPSHOT_AGAIN_MS);
-    else this.#streams.heads.replace(partition, heads);
+    if (heads === undefined) this.#copies.didNotArrive(partition, now);
+    else {
+      this.#copies.arrived(partition);
+      this.#streams.heads.replace(partition, heads);
+    }
     this.#highWater = laterHlc(this.#highWater, highWater);
     const wasDamaged = heads !== undefined && this.#isWhole(partition, "heads", effects);
     if (!wasDamaged) this.#catchUpWithAll("heads", partition, effects);
@@ -349,8 +333,8 @@ export class Replica {
   kept(partition: Partition, now: number): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
-    this.#fetching.delete(partition);
-    this.#onlyCopies.add(partition);
+    this.#copies.arrived(partition);
+    this.#copies.keepAsOnly(partition);
     effects.push(onlyCopyNote(partition));
     this.#isWhole(partition, "heads", effects);
     return effects;
@@ -359,35 +343,33 @@ export class Replica {
   /** Copies here that are not what was written; `only`: in service all the same. */
   damagedCopies(): (DamagedCopy & { readonly only: boolean })[] {
     return [
-      ...this.#allDamaged().map((copy) => ({ ...copy, only: false })),
-      ...[...this.#onlyCopies].map((partition) => ({ partition, kind: "heads" as const, only: true })),
+      ...this.#copies.allGivenUp().map((copy) => ({ ...copy, only: false })),
+      ...this.#copies.onlyCopies().map((partition) => ({ partition, kind: "heads" as const, only: true })),
     ];
   }
 
   isDamaged(partition: Partition): boolean {
-    return this.#damaged.has(partition) || this.#onlyCopies.has(partition);
+    return this.#copies.isDamaged(partition);
   }
 
   /** It counts for nothing until it is replaced. */
   isGivenUp(partition: Partition): boolean {
-    return this.#damaged.has(partition);
+    return this.#copies.isGivenUp(partition);
   }
 
   /** All its rows were read and are what was written: those that had turned have been written anew since. */
   foundWhole(partition: Partition): void {
-    this.#onlyCopies.delete(partition);
+    this.#copies.foundWhole(partition);
   }
 
   #giveUp(partition: Partition, kind: Kind, effects: Effect[]): void {
-    if (this.#damaged.get(partition)?.has(kind)) return;
+    if (this.#copies.isGivenUp(partition, kind)) return;
     if (kind === "heads" && this.#isOnlyCopy(partition)) {
-      if (!this.#onlyCopies.has(partition)) effects.push(onlyCopyNote(partition));
-      this.#onlyCopies.add(partition);
+      if (this.#copies.keepAsOnly(partition)) effects.push(onlyCopyNote(partition));
       return;
     }
-    this.#onlyCopies.delete(partition);
-    this.#damaged.set(partition, (this.#damaged.get(partition) ?? new Set()).add(kind));
-    effects.push({ type: "damaged", copies: this.#allDamaged() }, damagedNote(partition, kind));
+    this.#copies.giveUp(partition, kind);
+    effects.push({ type: "damaged", copies: this.#copies.allGivenUp() }, damagedNote(partition, kind));
     this.#tellEverybodyAll(effects);
     for (const read of this.#barriers.restart()) effects.push(...this.read(read, this.#now));
   }
@@ -402,16 +384,10 @@ export class Replica {
   }
 
   #noLongerDamaged(partition: Partition, kind: Kind, effects: Effect[]): boolean {
-    const kinds = this.#damaged.get(partition);
-    if (!kinds?.delete(kind)) return false;
-    if (kinds.size === 0) this.#damaged.delete(partition);
-    effects.push({ type: "damaged", copies: this.#allDamaged() });
+    if (!this.#copies.mended(partition, kind)) return false;
+    effects.push({ type: "damaged", copies: this.#copies.allGivenUp() });
     this.#tellEverybodyAll(effects);
     return true;
-  }
-
-  #allDamaged(): DamagedCopy[] {
-    return [...this.#damaged].flatMap(([partition, kinds]) => [...kinds].map((kind) => ({ partition, kind })));
   }
 
   /** In a group that serves there is no other full replica. */
@@ -425,8 +401,7 @@ export class Replica {
 
   /** What a witness's sealed rows are kept for is over once every full replica holds all it has marked: then they go, the bad ones too. */
   #reviewDamagedMarks(effects: Effect[]): void {
-    for (const [partition, kinds] of [...this.#damaged]) {
-      if (!kinds.has("marks")) continue;
+    for (const partition of this.#copies.givenUp("marks")) {
       const replicas = this.#replicasOfWitness(partition);
       const isForgotten = ({ writer, seq }: StreamHead): boolean =>
         (this.#forgotten.get(`${partition}/${writer}`) ?? 0) >= seq &&
@@ -490,8 +465,7 @@ export class Replica {
   dropped(partition: Partition, kind: Kind, now: number): Effect[] {
     this.#now = now;
     const effects: Effect[] = [];
-    this.#leaving.delete(`${kind}/${partition}`);
-    if (kind === "heads") this.#fetching.delete(partition);
+    this.#copies.left(kind, partition);
     // Should it become a witness of the partition again, it has forgotten nothing yet.
     if (kind === "marks") for (const name of [...this.#forgotten.keys()]) if (name.startsWith(`${partition}/`)) this.#forgotten.delete(name);
     this.#noLongerDamaged(partition, kind, effects);
@@ -545,7 +519,7 @@ export class Replica {
         ),
       ];
     // What is numbered beside a copy on its way would be replaced by it, and the number given again (P4).
-    if (this.#isMoving("heads", partition))
+    if (this.#copies.isMoving("heads", partition))
       return [refusal(request, "catching_up", "The partition is still on its way to this node. Nothing was written; another node takes it.")];
     const hlc = tickHlc(this.#highWater, proposal.wall);
     const by = { tenant, writer: this.#writer, hlc, decay: this.layout, frontier: this.#streams.heads.stagedFrontier(partition) };
@@ -629,7 +603,7 @@ export class Replica {
     }
     effects.push(...pushes(own, (partition) => this.#members.others(partition).map((member) => member.node)));
     this.#tell(
-      [...touched.values()].filter(({ head }) => head.writer !== this.#writer && !this.#damaged.has(head.partition)),
+      [...touched.values()].filter(({ head }) => head.writer !== this.#writer && !this.#copies.isGivenUp(head.partition)),
       effects,
     );
     for (const { head } of touched.values()) this.#held(head.partition, head.writer, effects);
@@ -701,7 +675,7 @@ export class Replica {
         const { partition, writer, to } = message;
         this.#catchUp("heads", partition, writer, to, 0, effects);
         this.#catchUp("marks", partition, writer, to, 0, effects);
-        if (deltas.length === 0 && to > this.#streams.heads.staged(partition, writer).seq) this.#needsSnapshot.add(partition);
+        if (deltas.length === 0 && to > this.#streams.heads.staged(partition, writer).seq) this.#copies.foundBeyondLog(partition);
         this.#catchUps.heads.answered(partition, writer, peer.node, brought.heads, now, effects);
         this.#catchUps.marks.answered(partition, writer, peer.node, brought.marks, now, effects);
         break;
@@ -721,7 +695,7 @@ export class Replica {
       case "ask":
         for (const [writer, seq] of message.frontier)
           this.#learn(peer.writer, "heads", [{ partition: message.partition, writer, seq, hash: "" }], effects);
-        if (this.#standing === "counting" && this.#keeps(message.partition) && !this.#damaged.has(message.partition))
+        if (this.#standing === "counting" && this.#keeps(message.partition) && !this.#copies.isGivenUp(message.partition))
           this.#answerAsk(peer, message, effects);
         break;
       case "told":
@@ -753,7 +727,7 @@ export class Replica {
     if (this.#standing === "comparing" && now >= this.#introduceAt) this.#introduceAgain(effects);
     if (now >= this.#reportsAt) this.#askForReports(effects);
     this.#fetchWhatIsFar(effects);
-    if (this.#damaged.size > 0) this.#reviewDamagedMarks(effects);
+    this.#reviewDamagedMarks(effects);
     if (this.#floors.size > 0 && now >= this.#floorAt) this.#reviewFloors(effects);
     if (now >= this.#handoverAt) this.#reviewHandover(effects);
     if (now >= this.#leftoverAt) this.#reviewLeftovers(effects);
@@ -786,7 +760,7 @@ export class Replica {
   }
   /** Partitions that are on their way here as snapshots. */
   fetching(): readonly Partition[] {
-    return [...this.#fetching];
+    return this.#copies.arriving();
   }
   /**
    * How far anybody is known to hold, or to have marked, the streams of a partition, this node left out: what it must come to hold itself. Of whom it has not
@@ -968,25 +942,18 @@ export class Replica {
     return this.isDamaged(partition) ? undefined : this.#state.delta(partition, this.#writer, seq)?.hash;
   }
 
-  /**
-   * What this node numbered, and nobody is known to hold as it is here: another process may have given those numbers to other deltas. Only where a whole copy
-   * can be had instead of this one.
-   * @param told heads of this node's streams as the member says it holds them
-   */
+  /** Only where a whole copy can be had instead of this one. @param told heads of this node's streams as the member says it holds them */
   #ownTails(told: readonly StreamHead[]): OwnTail[] {
     const known = votersOf(this.layout).flatMap(({ writer }) => {
       const before = this.#start.toldBefore(writer);
-      const now = (kind: Kind): StreamHead[] => this.#knowledge.all(writer, kind);
-      return [...now("heads"), ...now("marks"), ...(before?.heads ?? []), ...(before?.marks ?? [])];
+      return [...this.#knowledge.all(writer, "heads"), ...this.#knowledge.all(writer, "marks"), ...(before?.heads ?? []), ...(before?.marks ?? [])];
     });
-    const shared = new Map<Partition, number>();
-    for (const { partition, writer, seq, hash } of [...told, ...known])
-      if (writer === this.#writer && seq > (shared.get(partition) ?? 0) && hash !== "" && this.#ownHash(partition, seq) === hash)
-        shared.set(partition, seq);
-    return [...this.#streams.heads.partitions()].flatMap((partition) => {
-      const after = shared.get(partition) ?? 0;
-      if (!this.#keepsIn(partition, "heads") || this.#isOnlyCopy(partition)) return [];
-      return this.#streams.heads.durable(partition, this.#writer) > after ? [{ partition, after }] : [];
+    const own = [...told, ...known].filter(({ writer }) => writer === this.#writer);
+    const partitions = [...this.#streams.heads.partitions()].filter((one) => this.#keepsIn(one, "heads") && !this.#isOnlyCopy(one));
+    return unheardTails(own, partitions, {
+      // What is staged is on the disk by the time it is set aside, or never.
+      ownSeq: (partition) => this.#streams.heads.staged(partition, this.#writer).seq,
+      ownHash: (partition, seq) => this.#ownHash(partition, seq),
     });
   }
 
@@ -1072,7 +1039,7 @@ export class Replica {
   #takeOne(kind: Kind, opened: OpenedDelta, peer: Peer, again: Map<string, News>, effects: Effect[]): boolean {
     const { delta } = opened;
     const { partition, writer, seq, previous } = delta.header;
-    if (this.#damaged.has(partition)) return false;
+    if (this.#copies.isGivenUp(partition)) return false;
     const streams = this.#streams[kind];
     const staged = streams.staged(partition, writer);
     if (seq <= staged.seq) {
@@ -1088,7 +1055,7 @@ export class Replica {
       effects.push(forkNote(delta, peer));
       return false;
     }
-    if (this.#isMoving(kind, partition)) return false;
+    if (this.#copies.isMoving(kind, partition)) return false;
     // A floor whose frontier is not held is a gap: what it covers comes first.
     const missing = kind === "heads" ? missingForFloor(delta, this.#streams.heads.stagedFrontier(partition)) : [];
     if (missing.length > 0) {
@@ -1151,7 +1118,7 @@ export class Replica {
   }
 
   #witness(partition: Partition, writer: WriterId): void {
-    if (this.#isMoving("marks", partition)) return;
+    if (this.#copies.isMoving("marks", partition)) return;
     const name = `${partition}/${writer}`;
     const reports = this.#replicasOfWitness(partition).map((member) => this.#headOf(member, partition, writer));
     const staged = this.#streams.marks.staged(partition, writer);
@@ -1172,7 +1139,7 @@ export class Replica {
   /** What a full replica has on disk of a stream, as it told; of this node what it knows. */
   #headOf(member: Member, partition: Partition, writer: WriterId): { seq: number; hash: string } | undefined {
     if (member.writer !== this.#writer) return this.#knowledge.head(member.writer, "heads", partition, writer);
-    if (this.#damaged.get(partition)?.has("heads")) return undefined;
+    if (this.#copies.isGivenUp(partition, "heads")) return undefined;
     return this.#streams.heads.durableHeads(partition).find((head) => head.writer === writer);
   }
 
@@ -1212,7 +1179,7 @@ export class Replica {
     const heads = this.#shared(peer.writer, "heads");
     const marks = this.#shared(peer.writer, "marks").map((mark) => this.#keptMark(mark));
     const id = ++this.#lastReport;
-    const damaged = [...this.#damaged.keys()];
+    const damaged = this.#copies.givenUp();
     const messages: Message[] =
       peer.version >= 2
         ? inParts(heads, marks).map((part) => ({ type: "report", id, ...part, damaged }))
@@ -1280,7 +1247,7 @@ export class Replica {
   }
 
   #digestForPeer(other: WriterId): string {
-    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")], this.#sharedOf(this.#damaged.keys(), other));
+    return digestOf([...this.#shared(other, "heads"), ...this.#shared(other, "marks")], this.#sharedOf(this.#copies.givenUp(), other));
   }
 
   /** Of these partitions, those that this node and another own, now or to come. */
@@ -1320,7 +1287,7 @@ export class Replica {
   /** As others may rely on it: of a damaged copy nothing. */
   #heldBy(member: WriterId, kind: Kind, partition: Partition, writer: WriterId): number {
     if (member !== this.#writer) return this.#knowledge.held(member, kind, partition, writer);
-    return this.#damaged.has(partition) ? 0 : this.#streams[kind].durable(partition, writer);
+    return this.#copies.isGivenUp(partition) ? 0 : this.#streams[kind].durable(partition, writer);
   }
 
   // ---- catching up ---------------------------------------------------------------------------------------------
@@ -1334,7 +1301,7 @@ export class Replica {
   }
 
   #catchUp(kind: Kind, partition: Partition, writer: WriterId, seq: number, patienceMs: number, effects: Effect[]): void {
-    if (!this.#keepsIn(partition, kind) || this.#damaged.has(partition) || this.#isMoving(kind, partition)) return;
+    if (!this.#keepsIn(partition, kind) || this.#copies.isGivenUp(partition) || this.#copies.isMoving(kind, partition)) return;
     this.#catchUps[kind].learn(partition, writer, seq, patienceMs, this.#now, effects);
   }
 
@@ -1344,14 +1311,9 @@ export class Replica {
         for (const [writer, { seq }] of this.#knowledge.of(peer.writer, told, partition)) this.#catchUp(kind, partition, writer, seq, 0, effects);
   }
 
-  /** Another copy is on its way here, or this one on its way out: nothing is put into it. */
-  #isMoving(kind: Kind, partition: Partition): boolean {
-    return this.#leaving.has(`${kind}/${partition}`) || (kind === "heads" && this.#fetching.has(partition));
-  }
-
   /** Connected members that hold, or keep sealed, what follows; full replicas first, damaged copies last: what can be read of them may be all there is. */
   #sources(partition: Partition, writer: WriterId, seq: number): NodeId[] {
-    if (this.#damaged.has(partition)) return [];
+    if (this.#copies.isGivenUp(partition)) return [];
     const tells = (peer: Peer, kind: Kind): boolean => (this.#knowledge.of(peer.writer, kind, partition).get(writer)?.seq ?? 0) > seq;
     const rank = (peer: Peer): number => (this.#knowledge.damagedOf(peer.writer).has(partition) ? 2 : tells(peer, "heads") ? 0 : 1);
     const peers = this.#members.peers().filter((peer) => tells(peer, "heads") || tells(peer, "marks"));
@@ -1365,28 +1327,26 @@ export class Replica {
 
   /** A damaged copy is replaced. An empty one that counts for nothing yet, and lacks much, is taken as it is instead of replayed. */
   #fetchWhatIsFar(effects: Effect[]): void {
-    for (const [partition, kinds] of this.#damaged)
-      if (kinds.has("heads") && !this.#isOnlyCopy(partition) && this.#members.keepsAs(partition, "replica")) this.#replaceCopy(partition, effects);
-    if (this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
+    for (const partition of this.#copies.givenUp("heads"))
+      if (!this.#isOnlyCopy(partition) && this.#members.keepsAs(partition, "replica")) this.#replaceCopy(partition, effects);
     const lacks = new Map<Partition, number>();
     for (const { partition, writer, known } of this.#catchUps.heads.lacking())
       lacks.set(partition, (lacks.get(partition) ?? 0) + known - this.#streams.heads.staged(partition, writer).seq);
     for (const [partition, deltas] of lacks) {
-      const far = deltas >= SNAPSHOT_MIN_DELTAS || this.#needsSnapshot.has(partition);
+      const far = deltas >= SNAPSHOT_MIN_DELTAS || this.#copies.isBeyondLog(partition);
       if (far && this.#mayReplace(partition)) this.#replaceCopy(partition, effects);
     }
   }
 
   #replaceCopy(partition: Partition, effects: Effect[]): void {
-    if (this.#isMoving("heads", partition) || this.#fetching.size >= SNAPSHOTS_TAKEN_MAX) return;
-    if ((this.#fetchFailed.get(partition) ?? 0) > this.#now || this.snapshotSources(partition).length === 0) return;
-    this.#fetching.add(partition);
+    if (!this.#copies.mayArrive(partition, this.#now) || this.snapshotSources(partition).length === 0) return;
+    this.#copies.arrives(partition);
     effects.push({ type: "fetch", partition });
   }
 
   /** A copy that counts is never replaced: what it told it holds, others rely on. An empty one has told nothing. */
   #mayReplace(partition: Partition): boolean {
-    const mayGo = this.#streams.heads.isEmpty(partition) || (this.#needsSnapshot.has(partition) && this.#standing === "refilling");
+    const mayGo = this.#streams.heads.isEmpty(partition) || (this.#copies.isBeyondLog(partition) && this.#standing === "refilling");
     return mayGo && (this.#standing === "refilling" || this.#members.role(partition) !== "replica");
   }
 
@@ -1443,7 +1403,7 @@ export class Replica {
 
   /** What is told from now on, under a version that lists this node for the partition again too, leaves the copy out: it will not be there. */
   #drop(kind: Kind, partition: Partition, effects: Effect[]): void {
-    this.#leaving.add(`${kind}/${partition}`);
+    this.#copies.leaves(kind, partition);
     this.#streams[kind].replace(partition, []);
     effects.push({ type: "drop", partition, kind });
   }

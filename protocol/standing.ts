@@ -7,7 +7,8 @@
  *   adopted that (refilling): with fewer, an empty disk could complete a quorum that had counted the lost one (P1).
  * Once a re-listed incarnation has begun to count that is persisted, so a restart does not ask for it again.
  */
-import type { Head } from "./frontier.ts";
+import type { OwnTail } from "./effects.ts";
+import type { Head, StreamHead } from "./frontier.ts";
 import type { Partition, WriterId } from "./ids.ts";
 import type { Base } from "./knowledge.ts";
 import { countingGroups, type Group, type Layout, type Member, PARTITIONS, votersOf } from "./layout.ts";
@@ -160,4 +161,22 @@ export function copyShownBy(compare: MessageOf<"compare">, world: ComparingWorld
         return `it was told that this node holds ${writer}/${seq} of partition ${partition}, which it does not`;
   }
   return undefined;
+}
+
+/**
+ * The end of each of this node's own streams that nobody is known to hold as it is here: another process may have given those numbers to other deltas.
+ * @param told what others said they hold of them, now or before this start
+ */
+export function unheardTails(
+  told: readonly StreamHead[],
+  partitions: readonly Partition[],
+  world: Pick<ComparingWorld, "ownSeq" | "ownHash">,
+): OwnTail[] {
+  const shared = new Map<Partition, number>();
+  for (const { partition, seq, hash } of told)
+    if (seq > (shared.get(partition) ?? 0) && hash !== "" && world.ownHash(partition, seq) === hash) shared.set(partition, seq);
+  return partitions.flatMap((partition) => {
+    const after = shared.get(partition) ?? 0;
+    return world.ownSeq(partition) > after ? [{ partition, after }] : [];
+  });
 }

@@ -437,10 +437,19 @@ export const LAYOUT_SCENARIOS: readonly Scenario[] = [
       const alone = [...(await written(stage, original, "alone", "one")), ...(await written(stage, original, "alone too", "one"))];
       await stage.ask(original, "bump", { concepts: ["lone", "wolf"] }, { level: "one", key: "counted once" });
       const together = await written(stage, twin, "together", "quorum");
+      const incarnation = original.process?.engine.store.incarnation;
       federation.crash(twin, "kill");
       federation.remove(twin);
       federation.network.healAll();
+      // Some are being written, and some wait behind them, in the moment in which it learns that it is the copy.
+      const begun = [];
+      for (let n = 0; n < 2000 && original.process?.engine.store.incarnation === incarnation; n++) {
+        begun.push(stage.begin(original, "put", { memory: `late ${n}`, value: "1" }, { level: "one" }));
+        original.disk.stall(5);
+        await stage.pass(1);
+      }
       await stage.until("the original is another incarnation and counts", () => isRelisted(stage, original) && federation.counting);
+      const late = begun.flatMap(({ answer }, n) => (answer === undefined || answer instanceof ApiError ? [] : [`late ${n}`]));
       await stage.pass(10_000);
       // A client that had no answer asks again.
       await stage.insist(other, "bump", { concepts: ["lone", "wolf"] }, { key: "counted once" });
@@ -455,7 +464,7 @@ export const LAYOUT_SCENARIOS: readonly Scenario[] = [
         ...refused,
         ...alone,
         ...together,
-        ...(await unseen(stage, [original, other], ["before", "alone", "alone too", "together"])),
+        ...(await unseen(stage, [original, other], ["before", "alone", "alone too", "together", ...late])),
         ...expectThat(
           [...texts.values()].every((values) => values.size === 1),
           "frontiers differ at rest",
